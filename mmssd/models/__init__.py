@@ -1,0 +1,7 @@
+"""Networks, objectives and the algorithms that join them."""
+
+from .distillers import *  # noqa: F403
+from .heads import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .necks import *  # noqa: F403
+from .utils import *  # noqa: F403

@@ -1,0 +1,14 @@
+"""Algorithms: which network sees what, and in which order."""
+
+from .distiller import Distiller
+from .encodings import Encodings, Needs, Step, pool_features
+from .momentum import MomentumStudent
+
+__all__ = [
+    'Distiller',
+    'Encodings',
+    'MomentumStudent',
+    'Needs',
+    'Step',
+    'pool_features',
+]

@@ -1,0 +1,280 @@
+"""The self-supervised distillation algorithm."""
+
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..utils.progress import training_progress
+from ..utils.step import NETWORKS, Needs, Step
+from .encodings import Encodings, encode, merge_needs
+from .momentum import MomentumStudent
+
+
+def build_heads(heads: dict) -> nn.ModuleDict:
+    """Build named objectives.
+
+    Raises:
+        ValueError: if there is none, or a name contains ``loss`` (mmengine
+            would sum the head's diagnostics) or a dot.
+        TypeError: if ``heads`` is not a dict of configs or modules.
+    """
+    if not isinstance(heads, dict):
+        raise TypeError(
+            'heads must be a dict of named head configs, such as '
+            "dict(clustering=dict(type='OnlineClusteringHead')), got "
+            f'{type(heads).__name__}'
+        )
+    if not heads:
+        raise ValueError('heads is empty: a distiller needs an objective')
+    built = nn.ModuleDict()
+    for name, head in heads.items():
+        if 'loss' in name or '.' in name:
+            raise ValueError(
+                f'head name {name!r}: must contain neither "loss" nor "."'
+            )
+        if not isinstance(head, nn.Module):
+            head = MODELS.build(head)
+        built[name] = head
+    return built
+
+
+@MODELS.register_module()
+class Distiller(BaseSelfSupervisor):
+    r"""A set of objectives over what two or three networks see.
+
+    The **student** is ``backbone`` + ``neck`` at the top level of the
+    checkpoint, so that every transfer config finds it by
+    ``prefix='backbone.'``. The **teacher** is absent, frozen or trained in
+    the same run. The **momentum student** is absent or an average of the
+    student. Each **head** is one objective with its own state; the total
+    loss is the sum of the ``<head>.loss_<term>`` of all heads.
+
+    In a step every network runs once per resolution, and only for what
+    some head asks for. The momentum student is updated before it encodes.
+
+    Args:
+        backbone (dict): the student's backbone.
+        neck (dict, optional): the student's projector; without one the
+            embeddings are the pooled features.
+        heads (dict): objectives by name.
+        teacher (dict, optional): a :class:`Teacher` (``type`` may be left
+            out).
+        momentum (dict | float, optional): arguments of the momentum student
+            (``decay``), or its decay; ``None`` for none.
+        data_preprocessor (dict, optional): see ``SelfSupDataPreprocessor``
+            of mmpretrain and ``MultiCropPreprocessor``.
+        num_global (int, optional): number of global crops. By default all
+            leading views that are as large as the first.
+        channels_last (bool): run the networks in channels-last memory
+            format. Changes speed, not results. Defaults to False.
+        init_cfg (dict, optional): mmengine's initialisation config.
+
+    Raises:
+        ValueError: if a head needs a network, a projector output or views
+            that are not there, or widths of embeddings differ.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None = None,
+        heads: dict | None = None,
+        teacher: dict | nn.Module | None = None,
+        momentum: dict | float | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        num_global: int | None = None,
+        channels_last: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        if isinstance(teacher, dict):
+            teacher = MODELS.build({'type': 'Teacher', **teacher})
+        self.teacher = teacher
+        if isinstance(momentum, (int, float)):
+            momentum = dict(decay=momentum)
+        self.momentum = (
+            None
+            if momentum is None
+            else MomentumStudent(self.backbone, self.neck, **momentum)
+        )
+        self.heads = build_heads(heads or {})
+        if num_global is not None and num_global < 1:
+            raise ValueError(f'num_global={num_global}: must be >= 1')
+        self.num_global = num_global
+        self.channels_last = channels_last
+        self.needs = self._check_needs()
+        if channels_last:
+            for network in (self, self.teacher, self.momentum):
+                if network is not None:
+                    network.backbone.to(memory_format=torch.channels_last)
+
+    def _network(self, name: str) -> nn.Module | None:
+        return self if name == 'student' else getattr(self, name)
+
+    def _check_needs(self) -> Needs:
+        remedies = {
+            'teacher': 'give model.teacher=dict(backbone=..., ...)',
+            'momentum': 'give model.momentum=dict(decay=0.999)',
+        }
+        for name, head in self.heads.items():
+            needs = head.needs
+            for network_name in NETWORKS:
+                fields = getattr(needs, network_name)
+                if not fields:
+                    continue
+                network = self._network(network_name)
+                where = f'head {name!r} ({type(head).__name__})'
+                if network is None:
+                    raise ValueError(
+                        f'{where} needs a {network_name}, but the config '
+                        f'has none: {remedies[network_name]}'
+                    )
+                if 'dropout_embeddings' in fields and not hasattr(
+                    network.neck, 'forward_views'
+                ):
+                    raise ValueError(
+                        f'{where} needs dropout views of the {network_name},'
+                        f' but its neck is {type(network.neck).__name__}: '
+                        'use DropoutProjectionNeck'
+                    )
+            trained = getattr(head, 'trained', ())
+            if 'teacher' in trained and getattr(self.teacher, 'frozen', False):
+                raise ValueError(
+                    f'head {name!r} trains the teacher, but the teacher is '
+                    "frozen: set train=('student',) in the head or "
+                    'frozen=False in the teacher'
+                )
+        self._check_widths()
+        return merge_needs([head.needs for head in self.heads.values()])
+
+    def _check_widths(self) -> None:
+        """Compare projector widths of teacher, student and heads."""
+        widths = {
+            name: getattr(self._network(name).neck, 'out_channels', None)
+            for name in ('student', 'teacher')
+            if self._network(name) is not None
+            and self._network(name).neck is not None
+        }
+        for name, head in self.heads.items():
+            wanted = getattr(head, 'embed_dim', None)
+            for network, width in widths.items():
+                used = 'embeddings' in getattr(head.needs, network)
+                if wanted and width and used and wanted != width:
+                    raise ValueError(
+                        f'head {name!r} works on embeddings of width '
+                        f'{wanted}, but the neck of the {network} gives '
+                        f'{width}: make neck.out_channels of student and '
+                        'teacher and embed_dim of the head equal'
+                    )
+
+    def init_weights(self) -> None:
+        """Initialise all parts, then what depends on others.
+
+        The teacher loads its own checkpoint; the momentum student becomes a
+        copy of the initialised student; heads take what they need from the
+        teacher.
+        """
+        super().init_weights()
+        if self.momentum is not None:
+            self.momentum.copy_from(self)
+        if self.teacher is not None:
+            for head in self.heads.values():
+                if hasattr(head, 'prepare'):
+                    head.prepare(self.teacher)
+
+    def encode(
+        self, name: str, views: list[Tensor], num_global: int
+    ) -> Encodings | None:
+        """Run one network for what the heads ask of it.
+
+        Args:
+            name: ``'student'``, ``'teacher'`` or ``'momentum'``.
+            views: V tensors ``(N, 3, H, W)``, global crops first.
+            num_global: how many of them are global.
+
+        Returns:
+            Encodings, without gradient for a frozen or momentum network;
+            ``None`` if no head needs the network.
+        """
+        fields = getattr(self.needs, name)
+        if not fields:
+            return None
+        network = self._network(name)
+        if getattr(self.needs, f'{name}_views') == 'global':
+            views = views[:num_global]
+        fixed = name == 'momentum' or getattr(network, 'frozen', False)
+        if name == 'teacher' and fixed and hasattr(network, 'ensure_loaded'):
+            network.ensure_loaded()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+            return encode(network.backbone, network.neck, views, fields)
+
+    def _count_global(self, views: list[Tensor]) -> int:
+        num_global = self.num_global
+        if num_global is None:
+            num_global = 0
+            while (
+                num_global < len(views)
+                and views[num_global].shape == views[0].shape
+            ):
+                num_global += 1
+        least = self.needs.min_global
+        if min(num_global, len(views)) < least:
+            needing = [
+                name
+                for name, head in self.heads.items()
+                if head.needs.min_global == least
+            ]
+            raise ValueError(
+                f'head(s) {needing} need {least} global crops, but the '
+                f'batch has {len(views)} view(s), '
+                f'{min(num_global, len(views))} of them global: add views '
+                'of the largest size first in the data pipeline (MultiView '
+                'or MultiCropPreprocessor)'
+            )
+        return num_global
+
+    def loss(
+        self,
+        inputs: list[Tensor] | Tensor,
+        data_samples: list | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the terms of all heads for one batch.
+
+        Args:
+            inputs: V views ``(N, 3, H, W)``, global crops first.
+            data_samples: labels and meta data, passed on to the heads.
+
+        Returns:
+            ``{'<head>.<term>': scalar}``.
+
+        Raises:
+            ValueError: if the views do not suffice for a head.
+        """
+        views = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        num_global = self._count_global(views)
+        if self.channels_last:
+            views = [
+                v.contiguous(memory_format=torch.channels_last) for v in views
+            ]
+        if self.momentum is not None and self.training:
+            self.momentum.update(self)
+        step = Step(
+            **{
+                name: self.encode(name, views, num_global) for name in NETWORKS
+            },
+            data_samples=data_samples,
+            num_global=num_global,
+            progress=training_progress(),
+        )
+        terms = {}
+        with torch.autocast(views[0].device.type, enabled=False):
+            for name, head in self.heads.items():
+                for key, value in head.loss(step).items():
+                    terms[f'{name}.{key}'] = value
+        return terms

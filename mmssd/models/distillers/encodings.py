@@ -1,0 +1,93 @@
+"""Running a network over the views of a step."""
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.step import (
+    Encodings,
+    Needs,
+    Step,
+    last_output,
+    merge_needs,
+    pool_features,
+)
+
+__all__ = [
+    'Encodings',
+    'Needs',
+    'Step',
+    'by_resolution',
+    'encode',
+    'merge_needs',
+    'pool_features',
+]
+
+
+def by_resolution(views: list[Tensor]) -> list[list[int]]:
+    """Group view indices by shape, so that each group runs in one batch."""
+    groups: dict[torch.Size, list[int]] = {}
+    for index, view in enumerate(views):
+        groups.setdefault(view.shape, []).append(index)
+    return list(groups.values())
+
+
+def _project(
+    neck: nn.Module | None, features: Tensor, dropout: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the plain and, if asked for, the dropout embedding."""
+    if neck is None:
+        return features, None
+    if dropout:
+        return neck.forward_views(features)
+    # the necks of mmpretrain read the last map of a tuple
+    return last_output(neck((features[:, :, None, None],))), None
+
+
+def encode(
+    backbone: nn.Module,
+    neck: nn.Module | None,
+    views: list[Tensor],
+    fields: frozenset[str],
+) -> Encodings:
+    """Run one network over the views of a step.
+
+    Views of equal resolution go through the backbone in one batch; the
+    features of all views go through the projector in one call, crop-major
+    (rows ``vN ... (v+1)N - 1`` are view v), so its batch norm sees them
+    together (SwAV).
+
+    Args:
+        backbone: maps ``(B, 3, H, W)`` to a map, a vector or a tuple.
+        neck: projector, ``None`` for the features themselves.
+        views: V tensors ``(N, 3, H, W)``.
+        fields: names of the :class:`Encodings` fields to fill.
+
+    Returns:
+        The encodings, one entry per view in each asked list.
+    """
+    features: list[Tensor | None] = [None] * len(views)
+    maps: list[tuple[Tensor, ...] | None] = [None] * len(views)
+    sizes = [len(view) for view in views]
+    for group in by_resolution(views):
+        batch = [views[index] for index in group]
+        output = backbone(torch.cat(batch) if len(batch) > 1 else batch[0])
+        split = [sizes[index] for index in group]
+        pooled = pool_features(output).split(split)
+        if 'feature_maps' in fields:
+            stages = output if isinstance(output, tuple) else (output,)
+            parts = list(zip(*(s.split(split) for s in stages), strict=True))
+        for position, index in enumerate(group):
+            features[index] = pooled[position]
+            if 'feature_maps' in fields:
+                maps[index] = parts[position]
+    encodings = Encodings(features=features)
+    if 'feature_maps' in fields:
+        encodings.feature_maps = maps
+    if fields & {'embeddings', 'dropout_embeddings'}:
+        plain, dropout = _project(
+            neck, torch.cat(features), 'dropout_embeddings' in fields
+        )
+        encodings.embeddings = list(plain.split(sizes))
+        if dropout is not None:
+            encodings.dropout_embeddings = list(dropout.split(sizes))
+    return encodings

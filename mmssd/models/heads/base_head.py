@@ -1,0 +1,44 @@
+"""The contract of an objective."""
+
+from abc import ABCMeta, abstractmethod
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ..utils.step import Needs, Step
+
+
+class DistillHead(BaseModule, metaclass=ABCMeta):
+    """One objective over what the networks see in the same views.
+
+    A head owns the parameters and buffers that exist only for its objective
+    (prototypes, queue, classifier, connectors), says what it wants computed
+    in :attr:`needs`, and returns its terms from :meth:`loss`. To add a
+    method, write one subclass; the distiller is not touched.
+    """
+
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which encodings of which network this head reads."""
+
+    @abstractmethod
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        """Return the terms of one step.
+
+        Args:
+            step: encodings of the networks, see
+                :class:`~mmssd.models.utils.Step`. Runs with autocast off;
+                compute in at least float32.
+
+        Returns:
+            Scalars by name. Terms to be summed into the total start with
+            ``loss_``; diagnostics must not contain ``loss``.
+        """
+
+    def prepare(self, teacher) -> None:
+        """Take what the head needs from a freshly initialised teacher.
+
+        Called once by ``Distiller.init_weights`` when there is a teacher,
+        after its weights are in place. Does nothing by default.
+        """

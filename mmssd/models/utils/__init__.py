@@ -1,0 +1,22 @@
+"""Building blocks without parameters of their own objective."""
+
+from .feature_queue import FeatureQueue
+from .gradient_reversal import GradientReversal, reverse_gradient
+from .multi_crop_preprocessor import MultiCropPreprocessor
+from .progress import training_progress
+from .sinkhorn import sinkhorn
+from .step import Encodings, Needs, Step, merge_needs, pool_features
+
+__all__ = [
+    'Encodings',
+    'FeatureQueue',
+    'GradientReversal',
+    'MultiCropPreprocessor',
+    'Needs',
+    'Step',
+    'merge_needs',
+    'pool_features',
+    'reverse_gradient',
+    'sinkhorn',
+    'training_progress',
+]
