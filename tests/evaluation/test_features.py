@@ -177,6 +177,13 @@ def test_bare_backbone_and_no_labels():
         extract_features(backbone, images)
 
 
+def test_wrapped_model():
+    model, images = Model(), make_images()
+    expected, _ = extract_features(model, images, 'teacher')
+    wrapped, _ = extract_features(nn.DataParallel(model), images, 'teacher')
+    assert torch.equal(wrapped, expected)
+
+
 def test_one_pass_for_all_parts_and_kept_batches():
     data = Dataset(make_images(), range(11))
     batches = ImageBatches(data, batch_size=4, keep=True)
