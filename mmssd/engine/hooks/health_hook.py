@@ -1,0 +1,252 @@
+"""Stops a run at the first number that is not finite, or a bad resume."""
+
+from collections.abc import Iterable
+
+import torch
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmpretrain.registry import HOOKS
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+SHOWN = 10  # names in a message
+
+
+def _listing(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+    return ', '.join(names[:SHOWN]) + more
+
+
+def _tensors(value: object, name: str) -> Iterable[tuple[str, Tensor]]:
+    """Walk nested dicts and lists down to floating tensors."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors(item, f'{name}.{key}' if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _tensors(item, f'{name}.{index}')
+
+
+def _all_finite(values: list[Tensor]) -> bool:
+    """One round trip to the device for all of the scalars."""
+    device = values[0].device
+    values = [value.to(device, torch.float32) for value in values]
+    return bool(torch.stack(values).isfinite().all())
+
+
+def _parameter_norm(model: nn.Module) -> Tensor:
+    """Root of the sum of squares of all trained parameters."""
+    return get_total_norm(
+        [p.detach() for p in model.parameters() if p.requires_grad]
+    )
+
+
+def _buffer_flags(model: nn.Module) -> list[Tensor]:
+    """NaN for every buffer with a NaN, else zero; masks hold infinities."""
+    return [
+        torch.where(b.isnan().any(), torch.nan, 0.0)
+        for b in model.buffers()
+        if b.is_floating_point()
+    ]
+
+
+@HOOKS.register_module()
+class HealthHook(Hook):
+    """Keep NaN and infinity out of the training and its checkpoints.
+
+    * Every iteration: a loss term that is NaN or infinite stops the run,
+      with the iteration and the term.
+    * Every ``interval`` iterations, and whenever a checkpoint is due: a
+      trained parameter that is not finite stops the run, with its name. As
+      gradients are gone after the step, this is also how a non-finite
+      gradient under a finite loss shows (bfloat16 convolutions on the CPU
+      can give one); with ``interval=1`` the names are those of its origin.
+    * Whenever a checkpoint is due: also a buffer that holds NaN.
+
+    All of it happens before ``CheckpointHook`` acts, so the last checkpoint
+    on disk is good, and none is deleted for a bad one. As a last guard,
+    whoever saves, NaN in the state of the model or the optimizer is never
+    written. Host and device meet once per check.
+
+    On resuming, the keys and shapes of the checkpoint must be exactly those
+    of the model, whereas mmengine only warns; loading weights without
+    resuming (``load_from``) stays as it is.
+
+    Args:
+        interval (int): iterations between two checks of the parameters.
+            Defaults to 1; one pass over the parameters costs little beside
+            a step.
+        strict_resume (bool): check the checkpoint on resuming. Defaults to
+            True.
+
+    Raises:
+        FloatingPointError: in the training, for a non-finite number.
+        ValueError: before the training, if ``interval`` is not positive,
+            the hook would act after a ``CheckpointHook``, or a checkpoint
+            to resume from does not fit the model.
+    """
+
+    # before averages, probes and checkpoints
+    priority = 'HIGH'
+
+    def __init__(self, interval: int = 1, strict_resume: bool = True) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval}: must be at least 1')
+        self.interval = interval
+        self.strict_resume = strict_resume
+
+    def before_run(self, runner) -> None:
+        """Check that checkpoints are saved after this hook has looked."""
+        hooks = runner.hooks
+        for hook in hooks[: hooks.index(self)]:
+            if isinstance(hook, CheckpointHook):
+                raise ValueError(
+                    f'priority={self.priority} of HealthHook comes after '
+                    f'priority={hook.priority} of {type(hook).__name__}: a '
+                    'broken state could be saved; leave the priority of '
+                    "HealthHook at 'HIGH'"
+                )
+
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Look at the losses and, when due, at the parameters."""
+        losses = {
+            key: torch.as_tensor(value).detach()
+            for key, value in (outputs or {}).items()
+            if 'loss' in key
+        }
+        suspects = list(losses.values())
+        saving = self._saving(runner)
+        if saving or self.every_n_train_iters(runner, self.interval):
+            suspects.append(_parameter_norm(runner.model))
+        if saving:
+            suspects.extend(_buffer_flags(runner.model))
+        if suspects and not _all_finite(suspects):
+            self._stop(runner, runner.iter + 1, losses)
+
+    def after_train_epoch(self, runner) -> None:
+        """Look at the state before a checkpoint of the epoch."""
+        model = runner.model
+        if not _all_finite([_parameter_norm(model), *_buffer_flags(model)]):
+            self._stop(runner, runner.iter, {})
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Refuse to write NaN."""
+        bad = [
+            name
+            for kind in ('state_dict', 'optimizer')
+            for name, value in _tensors(checkpoint.get(kind, {}), '')
+            if value.isnan().any()
+        ]
+        if bad:
+            raise FloatingPointError(
+                f'iteration {checkpoint["meta"]["iter"]}: the state to be '
+                f'saved holds NaN in {_listing(bad)}; nothing was written. '
+                + self._remedy(runner)
+            )
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare a checkpoint to resume from with the model."""
+        if not (self.strict_resume and runner._resume):
+            return
+        model = (
+            runner.model.module
+            if is_model_wrapper(runner.model)
+            else runner.model
+        )
+        wanted = model.state_dict()
+        given = {
+            key.removeprefix('module.'): value
+            for key, value in checkpoint.get('state_dict', checkpoint).items()
+        }
+        problems = []
+        if missing := wanted.keys() - given.keys():
+            problems.append(
+                f'{len(missing)} missing: ' + _listing(sorted(missing))
+            )
+        if unexpected := given.keys() - wanted.keys():
+            problems.append(
+                f'{len(unexpected)} unexpected: '
+                + _listing(sorted(unexpected))
+            )
+        reshaped = [
+            f'{key} {tuple(given[key].shape)} for {tuple(value.shape)}'
+            for key, value in wanted.items()
+            if isinstance(value, Tensor)
+            and key in given
+            and given[key].shape != value.shape
+        ]
+        if reshaped:
+            problems.append(
+                f'{len(reshaped)} of another shape: ' + _listing(reshaped)
+            )
+        if problems:
+            raise ValueError(
+                f'cannot resume from {runner._load_from or runner.work_dir}: '
+                'its checkpoint is not of this model ('
+                + '; '.join(problems)
+                + '). Resume with the config that wrote it, or start afresh '
+                'from its weights with load_from and resume=False'
+            )
+
+    def _saving(self, runner) -> bool:
+        """Whether a hook is about to save after this iteration."""
+        return any(
+            isinstance(hook, CheckpointHook)
+            and not hook.by_epoch
+            and (
+                self.every_n_train_iters(
+                    runner, hook.interval, hook.save_begin
+                )
+                or (hook.save_last and self.is_last_train_iter(runner))
+            )
+            for hook in runner.hooks
+        )
+
+    def _stop(self, runner, iteration: int, losses: dict[str, Tensor]) -> None:
+        terms = {
+            key: value.item()
+            for key, value in losses.items()
+            if not value.isfinite()
+        }
+        if len(terms) > 1:
+            terms.pop('loss', None)  # the sum of the others
+        if terms:
+            what = 'loss ' + _listing(f'{k} = {v}' for k, v in terms.items())
+        else:
+            model = runner.model
+            bad = [
+                name
+                for name, p in model.named_parameters()
+                if not p.isfinite().all()
+            ]
+            what = (
+                'a gradient was not finite while the loss was: the step left '
+                f'NaN or infinity in {len(bad)} parameter(s), ' + _listing(bad)
+            )
+            if not bad:
+                bad = [n for n, b in model.named_buffers() if b.isnan().any()]
+                what = f'NaN in {len(bad)} buffer(s), ' + _listing(bad)
+            if not bad:
+                return  # only the sum of squares overflowed
+        raise FloatingPointError(
+            f'iteration {iteration}: {what}. ' + self._remedy(runner)
+        )
+
+    @staticmethod
+    def _remedy(runner) -> str:
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        kept = (
+            f'The last good checkpoint is {last}'
+            if last
+            else ('No checkpoint had been saved yet')
+        )
+        return (
+            f'{kept}. Things to try: a lower learning rate or a warm-up, '
+            'clip_grad, float32 instead of mixed precision'
+        )

@@ -1,0 +1,273 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, MODELS
+from torch import nn
+
+from mmssd.engine.hooks import health_hook
+from mmssd.engine.hooks.health_hook import HealthHook
+
+NAN, INF = float('nan'), float('inf')
+
+
+class PoisonGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, value):
+        ctx.value = value
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.full_like(grad, ctx.value), None
+
+
+@DATASETS.register_module()
+class HealthTestRows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.full((3,), float(index))
+
+
+@MODELS.register_module()
+class HealthTestModel(BaseModel):
+    """Two layers; something breaks in the forward pass number ``at``."""
+
+    def __init__(self, what=None, at=3, value=NAN, extra=False, width=2):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(3, width)
+        self.second = nn.Linear(width, 1)
+        self.register_buffer('memory', torch.zeros(2))
+        if extra:
+            self.extra = nn.Linear(1, 1)
+        self.what, self.at, self.value, self.calls = what, at, value, 0
+
+    def forward(self, inputs, mode='loss'):
+        self.calls += 1
+        what = self.what if self.calls == self.at else None
+        weight = self.second.weight
+        if what == 'gradient':
+            weight = PoisonGradient.apply(weight, self.value)
+        if what == 'buffer':
+            self.memory[1] = self.value
+        hidden = self.first(torch.stack(inputs)).tanh()
+        y = nn.functional.linear(hidden, weight, self.second.bias)
+        main = (y**2).mean()
+        if what == 'loss':
+            main = main * self.value
+        return {
+            'a.loss_main': main,
+            'b.loss_side': hidden.mean() ** 2,
+            'diagnostic': torch.tensor(NAN),
+        }
+
+    def train_step(self, data, optim_wrapper):
+        return super().train_step(dict(inputs=data), optim_wrapper)
+
+
+def build_runner(work_dir, model=None, hook=None, epochs=None, **kwargs):
+    by_epoch = epochs is not None
+    train_cfg = dict(by_epoch=True, max_epochs=epochs)
+    if not by_epoch:
+        train_cfg = dict(by_epoch=False, max_iters=6)
+    config = dict(
+        default_scope='mmpretrain',
+        model=dict(type='HealthTestModel', **(model or {})),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=dict(type='HealthTestRows'),
+            sampler=dict(
+                type='InfiniteSampler' if not by_epoch else 'DefaultSampler',
+                shuffle=False,
+            ),
+        ),
+        train_cfg=train_cfg,
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook',
+                interval=1,
+                by_epoch=by_epoch,
+                max_keep_ckpts=1,
+                **kwargs.pop('checkpoint', {}),
+            ),
+        ),
+        custom_hooks=[dict(type='HealthHook', **(hook or {}))],
+        work_dir=str(work_dir),
+        experiment_name=work_dir.name,
+        log_level='ERROR',
+        **kwargs,
+    )
+    return Runner.from_cfg(Config(config))
+
+
+def checkpoints(work_dir):
+    return sorted(path.name for path in work_dir.glob('*.pth'))
+
+
+def assert_finite(path):
+    state = torch.load(path, weights_only=False)
+    for name, value in state['state_dict'].items():
+        assert value.isfinite().all(), name
+
+
+@pytest.mark.parametrize('value', [NAN, INF, -INF])
+def test_loss_stops_the_run_and_the_last_checkpoint_stays(tmp_path, value):
+    runner = build_runner(tmp_path, dict(what='loss', value=value))
+    with pytest.raises(FloatingPointError) as error:
+        runner.train()
+    message = str(error.value)
+    assert message.startswith(f'iteration 3: loss a.loss_main = {value}. ')
+    assert str(tmp_path / 'iter_2.pth') in message
+    assert checkpoints(tmp_path) == ['iter_2.pth']
+    assert_finite(tmp_path / 'iter_2.pth')
+
+
+@pytest.mark.parametrize('value', [NAN, INF])
+def test_gradient_under_a_finite_loss(tmp_path, value):
+    runner = build_runner(tmp_path, dict(what='gradient', value=value))
+    with pytest.raises(FloatingPointError) as error:
+        runner.train()
+    message = str(error.value)
+    assert message.startswith('iteration 3: a gradient was not finite')
+    assert '1 parameter(s), second.weight. ' in message
+    assert checkpoints(tmp_path) == ['iter_2.pth']
+    assert_finite(tmp_path / 'iter_2.pth')
+
+
+def test_parameters_are_checked_when_a_checkpoint_is_due(tmp_path):
+    runner = build_runner(
+        tmp_path,
+        dict(what='gradient', at=2),
+        dict(interval=100),
+    )
+    with pytest.raises(FloatingPointError, match='iteration 2: a gradient'):
+        runner.train()
+    assert checkpoints(tmp_path) == ['iter_1.pth']
+
+
+def test_epoch_checkpoints(tmp_path):
+    runner = build_runner(  # 4 iterations an epoch
+        tmp_path,
+        dict(what='gradient', at=8),
+        dict(interval=100),
+        epochs=3,
+    )
+    with pytest.raises(FloatingPointError, match='iteration 8: a gradient'):
+        runner.train()
+    assert checkpoints(tmp_path) == ['epoch_1.pth']
+    assert_finite(tmp_path / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('epochs', [None, 1])
+def test_buffers_are_checked_when_a_checkpoint_is_due(tmp_path, epochs):
+    model = dict(what='buffer', at=3)
+    runner = build_runner(tmp_path, model, epochs=epochs)
+    iteration = 4 if epochs else 3
+    with pytest.raises(
+        FloatingPointError,
+        match=rf'iteration {iteration}: NaN in 1 buffer\(s\), memory',
+    ):
+        runner.train()
+    assert checkpoints(tmp_path) == ([] if epochs else ['iter_2.pth'])
+
+
+@pytest.mark.parametrize('where', ['model', 'optimizer'])
+def test_nan_is_never_written(tmp_path, where):
+    runner = build_runner(tmp_path)
+    runner.train()
+    if where == 'model':
+        runner.model.memory[0] = NAN
+        name = 'memory'
+    else:
+        state = runner.optim_wrapper.optimizer.state
+        state[runner.model.first.bias]['momentum_buffer'][0] = NAN
+        name = r'state\.1\.momentum_buffer'
+    with pytest.raises(
+        FloatingPointError, match=f'iteration 7: .* holds NaN in {name};'
+    ):
+        runner.save_checkpoint(str(tmp_path), 'now.pth', by_epoch=False)
+    assert checkpoints(tmp_path) == ['iter_6.pth']
+
+
+def test_healthy_run(tmp_path, monkeypatch):
+    runner = build_runner(tmp_path)
+    round_trips = []
+    check = health_hook._all_finite
+    monkeypatch.setattr(
+        health_hook,
+        '_all_finite',
+        lambda values: round_trips.append(len(values)) or check(values),
+    )
+    runner.train()  # 'diagnostic' is NaN all along, which is no loss
+    assert checkpoints(tmp_path) == ['iter_6.pth']
+    # two losses and their sum, a norm, a buffer; at the end the last two
+    assert round_trips == [5] * 6 + [2]
+
+
+def test_large_finite_parameters_are_no_alarm(tmp_path):
+    runner = build_runner(tmp_path)
+    with torch.no_grad():
+        runner.model.first.bias.fill_(1e30)  # its square overflows
+    runner.train()
+
+
+def test_priority_after_the_checkpoint_is_refused(tmp_path):
+    runner = build_runner(tmp_path, hook=dict(priority='LOWEST'))
+    with pytest.raises(ValueError, match='priority=LOWEST of HealthHook'):
+        runner.train()
+    with pytest.raises(ValueError, match='interval=0'):
+        HealthHook(interval=0)
+
+
+def trained(tmp_path, **model):
+    folder = tmp_path / 'old'
+    build_runner(folder, model).train()
+    return str(folder / 'iter_6.pth')
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ({}, dict(extra=True), '2 missing: extra.bias, extra.weight'),
+        (dict(extra=True), {}, '2 unexpected: extra.bias, extra.weight'),
+        (
+            dict(width=5),
+            {},
+            r'3 of another shape: first.weight \(5, 3\) for \(2, 3\)',
+        ),
+    ],
+)
+def test_resume_is_strict(tmp_path, old, new, message):
+    path = trained(tmp_path, **old)
+    runner = build_runner(tmp_path / 'new', new, load_from=path, resume=True)
+    with pytest.raises(ValueError, match=message) as error:
+        runner.train()
+    assert path in str(error.value)
+    assert not checkpoints(tmp_path / 'new')
+
+
+def test_resume_of_the_same_model_and_load_from(tmp_path):
+    path = trained(tmp_path)
+    train_cfg = dict(by_epoch=False, max_iters=8)
+    runner = build_runner(tmp_path / 'new', load_from=path, resume=True)
+    runner._train_loop.update(train_cfg)
+    runner.train()
+    assert checkpoints(tmp_path / 'new') == ['iter_8.pth']
+    # weights alone may be partial
+    runner = build_runner(tmp_path / 'other', dict(extra=True), load_from=path)
+    runner.train()
+    # and the check can be turned off
+    runner = build_runner(
+        tmp_path / 'lax',
+        dict(extra=True),
+        dict(strict_resume=False),
+        load_from=path,
+        resume=True,
+    )
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        runner.train()  # mmengine gets as far as the optimizer
