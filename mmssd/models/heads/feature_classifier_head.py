@@ -126,7 +126,10 @@ class FeatureClassifierHead(DistillHead):
             torch.cat(network.embeddings[: step.num_global])
             for network in (step.teacher, step.student)
         ]
-        rows = F.normalize(torch.cat(sources).float(), dim=1)
+        dtype = torch.promote_types(
+            self.classifier[0].weight.dtype, torch.float32
+        )
+        rows = F.normalize(torch.cat(sources).to(dtype), dim=1)
         labels = torch.cat(
             [
                 torch.full((len(z),), label, device=z.device)

@@ -215,13 +215,18 @@ class OnlineClusteringHead(DistillHead):
         if not self.iteration.is_meta:
             self._iteration = int(self.iteration)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """At least float32; float64 for a float64 model."""
+        return torch.promote_types(self.prototypes.weight.dtype, torch.float32)
+
     @torch.no_grad()
     def _normalize_prototypes(self) -> None:
         weight = self.prototypes.weight
         weight.copy_(F.normalize(weight, dim=1))
 
     def _prototypes(self) -> Tensor:
-        weight = self.prototypes.weight.float()
+        weight = self.prototypes.weight.to(self._dtype)
         if self._iteration < self.freeze_prototypes:
             fixed = weight.detach()
             return fixed + 0.0 * (weight - fixed)
@@ -233,11 +238,11 @@ class OnlineClusteringHead(DistillHead):
 
         Args:
             embeddings: one ``(N, D)`` tensor of unit rows per global crop.
-                They enter the queue after it has been read.
+                In training they enter the queue after it has been read.
         """
-        weight = self.prototypes.weight.float()
+        weight = self.prototypes.weight.to(self._dtype)
         if self.teacher_prototypes is not None:
-            weight = self.teacher_prototypes.float()
+            weight = self.teacher_prototypes.to(self._dtype)
         queues: Sequence[FeatureQueue | None] = [None] * len(embeddings)
         if self.queues and self._iteration >= self.queue_start:
             queues = self.queues
@@ -246,7 +251,7 @@ class OnlineClusteringHead(DistillHead):
             rows, mask = z, None
             if queue is not None:
                 share = queue.features.tensor_split(dist.get_world_size())
-                share = share[dist.get_rank()].float()
+                share = share[dist.get_rank()].to(self._dtype)
                 full = queue.features.any(dim=1).all()
                 rows = torch.cat([share, z])
                 mask = full.expand(len(share))
@@ -255,7 +260,7 @@ class OnlineClusteringHead(DistillHead):
                 rows @ weight.t(), self.epsilon, self.iterations, mask
             )
             codes.append(code[-len(z) :])
-            if queue is not None:
+            if queue is not None and self.training:
                 queue.enqueue(z)
         return codes
 
@@ -279,7 +284,7 @@ class OnlineClusteringHead(DistillHead):
         views = encodings.embeddings + (
             encodings.dropout_embeddings if self.dropout_views else []
         )
-        rows = F.normalize(torch.cat(views).float(), dim=1)
+        rows = F.normalize(torch.cat(views).to(self._dtype), dim=1)
         scores = rows @ self._prototypes().t()
         loss = swapped_prediction(scores, torch.cat(targets), self.temperature)
         loss = loss * len(views)  # mean over N, sum over the pairs
@@ -292,7 +297,7 @@ class OnlineClusteringHead(DistillHead):
         source = getattr(step, self.codes_from).embeddings[: step.num_global]
         self._check(source)
         codes = self.codes(
-            [F.normalize(z.detach().float(), dim=1) for z in source]
+            [F.normalize(z.detach().to(self._dtype), dim=1) for z in source]
         )
         terms = {
             f'loss_{name}': self.weights[name]
