@@ -9,7 +9,13 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather, all_reduce, get_dist_info
+from mmengine.dist import (
+    all_gather,
+    all_reduce,
+    broadcast,
+    get_dist_info,
+    get_world_size,
+)
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -34,6 +40,25 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(flags[0][1])
         for submodule, flag in flags:
             submodule.training = flag
+
+
+@contextmanager
+def _buffers_of_rank_zero(module: nn.Module) -> Iterator[None]:
+    """Give all ranks the buffers that a checkpoint would hold, for a while.
+
+    Running statistics of batch norms that are not synchronised differ.
+    """
+    if get_world_size() == 1:
+        yield
+        return
+    own = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    for buffer, _ in own:
+        broadcast(buffer, src=0)
+    try:
+        yield
+    finally:
+        for buffer, value in own:
+            buffer.copy_(value)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -272,6 +297,7 @@ def extract_parts(
     with ExitStack() as stack:
         for backbone in backbones.values():
             stack.enter_context(evaluating(backbone))
+            stack.enter_context(_buffers_of_rank_zero(backbone))
         for images, labels in batches:
             found.extend(labels or [])
             if data_preprocessor is not None:
@@ -318,8 +344,8 @@ def extract_features(
     The network runs in eval mode without gradient, in the precision of its
     weights; the mode of every submodule is restored afterwards. Images are
     normalised by the model's data preprocessor and not augmented. With
-    several processes each takes a share of the batches and all get the whole
-    result, in the order of the data.
+    several processes each takes a share of the batches, with the buffers of
+    rank 0, and all get the whole result, in the order of the data.
 
     Args:
         model: a model with ``.backbone``, possibly wrapped, or a bare

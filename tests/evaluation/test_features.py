@@ -245,12 +245,16 @@ def work(rank, world_size, folder):
         timeout=datetime.timedelta(seconds=60),
     )
     model, results = Model(), []
+    if rank:  # statistics that are not synchronised
+        model.backbone.norm.running_mean += 1
+    before = model.backbone.norm.running_mean.clone()
     for num in (11, 8, 3):  # 3: one batch, so one rank has nothing to do
         images = make_images(num)
         data = Dataset(images, range(num))
         batches = ImageBatches(data, batch_size=4)
         results.append(extract_parts(model, batches, ('student', 'teacher')))
         results.append(extract_features(model, images, batch_size=4))
+    assert torch.equal(model.backbone.norm.running_mean, before)
     torch.save(results, f'{folder}/out.{rank}')
     torch.distributed.destroy_process_group()
 

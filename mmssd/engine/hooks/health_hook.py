@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmpretrain.registry import HOOKS
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+
+from mmssd.evaluation.features import unwrap
 
 SHOWN = 10  # names in a message
 
@@ -154,12 +155,7 @@ class HealthHook(Hook):
         """Compare a checkpoint to resume from with the model."""
         if not (self.strict_resume and runner._resume):
             return
-        model = (
-            runner.model.module
-            if is_model_wrapper(runner.model)
-            else runner.model
-        )
-        wanted = model.state_dict()
+        wanted = unwrap(runner.model).state_dict()
         given = {
             key.removeprefix('module.'): value
             for key, value in checkpoint.get('state_dict', checkpoint).items()
@@ -219,7 +215,7 @@ class HealthHook(Hook):
         if terms:
             what = 'loss ' + _listing(f'{k} = {v}' for k, v in terms.items())
         else:
-            model = runner.model
+            model = unwrap(runner.model)
             bad = [
                 name
                 for name, p in model.named_parameters()
