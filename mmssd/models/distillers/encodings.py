@@ -80,7 +80,9 @@ def encode(
             features[index] = pooled[position]
             if 'feature_maps' in fields:
                 maps[index] = parts[position]
-    encodings = Encodings(features=features)
+    encodings = Encodings()
+    if 'features' in fields:
+        encodings.features = features
     if 'feature_maps' in fields:
         encodings.feature_maps = maps
     if fields & {'embeddings', 'dropout_embeddings'}:
