@@ -223,8 +223,14 @@ class Distiller(BaseSelfSupervisor):
                 and views[num_global].shape == views[0].shape
             ):
                 num_global += 1
+        elif num_global > len(views):
+            raise ValueError(
+                f'num_global={num_global} of the model, but the batch has '
+                f'{len(views)} view(s): lower num_global or add views in '
+                'the data pipeline'
+            )
         least = self.needs.min_global
-        if min(num_global, len(views)) < least:
+        if num_global < least:
             needing = [
                 name
                 for name, head in self.heads.items()
@@ -232,10 +238,9 @@ class Distiller(BaseSelfSupervisor):
             ]
             raise ValueError(
                 f'head(s) {needing} need {least} global crops, but the '
-                f'batch has {len(views)} view(s), '
-                f'{min(num_global, len(views))} of them global: add views '
-                'of the largest size first in the data pipeline (MultiView '
-                'or MultiCropPreprocessor)'
+                f'batch has {len(views)} view(s), {num_global} of them '
+                'global: add views of the largest size first in the data '
+                'pipeline (MultiView or MultiCropPreprocessor)'
             )
         return num_global
 
