@@ -98,8 +98,9 @@ def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 def to_grey(images: Tensor) -> Tensor:
     """Return the luma of ``(N, 3, H, W)`` RGB images, ``(N, 1, H, W)``."""
-    weights = images.new_tensor(GREY).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    # numbers, not a tensor of them: copying one would wait for the device
+    parts = images.split(1, dim=1)
+    return sum(part * weight for part, weight in zip(parts, GREY, strict=True))
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -121,7 +122,8 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     )
     hue = hue + 6 * shift.view(-1, 1, 1)
     # HSV to RGB in closed form: f(n) = v - c max(0, min(k, 4 - k, 1))
-    offsets = images.new_tensor([5.0, 3.0, 1.0]).view(1, 3, 1, 1)
+    offsets = torch.arange(5, 0, -2, device=images.device)  # 5, 3, 1
+    offsets = offsets.view(1, 3, 1, 1)
     k = (offsets + hue[:, None]).remainder(6)
     ramp = torch.minimum(k, 4 - k).clamp_(0, 1)
     return value[:, None] - chroma[:, None] * ramp
