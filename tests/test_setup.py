@@ -1,0 +1,183 @@
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = ROOT / 'tools' / 'dev' / 'setup_env.sh'
+FILES = sorted((ROOT / 'requirements').glob('*.txt'))
+
+
+def read(path):
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return [
+        Requirement(line)
+        for line in lines
+        if line and not line.startswith(('#', '-r '))
+    ]
+
+
+def run(command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **{k: str(v) for k, v in environment.items()}},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+    """What setup.py hands to setuptools."""
+    found = {}
+    monkeypatch.setattr(setuptools, 'setup', lambda **kw: found.update(kw))
+    runpy.run_path(str(ROOT / 'setup.py'))
+    return found
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_requirements_are_pinned(path):
+    requirements = read(path)
+    assert requirements
+    for requirement in requirements:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == '==', requirement
+        assert '*' not in specifier.version, requirement
+
+
+def test_requirements_are_complete_and_named_once():
+    text = (ROOT / 'requirements.txt').read_text()
+    included = re.findall(r'^-r (\S+)$', text, re.MULTILINE)
+    assert sorted(included) == [f'requirements/{p.name}' for p in FILES]
+    names = [r.name.lower() for path in FILES for r in read(path)]
+    assert len(names) == len(set(names))
+
+
+def test_build_requirements_suit_mmcv_and_torch():
+    build = {
+        r.name: r.specifier for r in read(ROOT / 'requirements/build.txt')
+    }
+    (setuptools_pin,) = build['setuptools']
+    assert setuptools_pin.version in SpecifierSet('>=80,<82')
+    assert str(build['torch']) == '==2.11.0'
+    assert str(build['torchvision']) == '==0.26.0'
+
+
+def test_metadata(metadata):
+    version = runpy.run_path(str(ROOT / 'mmssd' / 'version.py'))
+    assert metadata['name'] == 'mmssd'
+    assert metadata['version'] == version['__version__']
+    supported = SpecifierSet(metadata['python_requires'])
+    for minor in range(9, 16):
+        assert (f'3.{minor}.0' in supported) == (11 <= minor <= 13)
+    packages = metadata['packages']
+    assert {'mmssd', 'mmssd.models', 'mmssd.engine'} <= set(packages)
+    assert not any(name.startswith('tests') for name in packages)
+
+
+def test_install_leaves_torch_and_openmmlab_alone(metadata):
+    requirements = [Requirement(r) for r in metadata['install_requires']]
+    names = {r.name.lower() for r in requirements}
+    openmmlab = {'mmcv', 'mmengine', 'mmpretrain', 'mmdet', 'mmsegmentation'}
+    assert not any(name.startswith('onedl') for name in names)
+    assert not names & openmmlab
+    for requirement in requirements:
+        if requirement.name.startswith('torch'):
+            assert not requirement.specifier
+
+
+def test_extras(metadata):
+    extras = metadata['extras_require']
+    openmmlab = {Requirement(r).name for r in extras['openmmlab']}
+    tests = {Requirement(r).name for r in extras['tests']}
+    assert {'onedl-mmcv', 'onedl-mmpretrain'} <= openmmlab
+    assert {'pytest', 'ruff'} <= tests
+    assert {Requirement(r).name for r in extras['all']} >= openmmlab | tests
+
+
+def test_make_help_lists_every_target():
+    done = run(['make', '--no-print-directory', 'help'])
+    assert done.returncode == 0, done.stderr
+    for target in 'setup demo test slow lint format clean help'.split():
+        assert re.search(rf'\b{target}\s+\S+', done.stdout), target
+
+
+def test_ci_is_executable():
+    assert os.access(ROOT / '.ci' / 'run', os.X_OK)
+
+
+def test_setup_names_a_python_that_does_not_run(tmp_path):
+    missing = tmp_path / 'no-python'
+    done = run(['bash', SETUP], PYTHON=missing, VENV=tmp_path / 'venv')
+    assert done.returncode != 0
+    assert str(missing) in done.stderr
+    assert '3.11' in done.stderr
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_setup_refuses_an_old_python(tmp_path):
+    old = tmp_path / 'python3'
+    old.write_text(
+        '#!/bin/sh\n'
+        'case "$*" in\n'
+        '  *version_info*) exit 1 ;;\n'
+        '  --version) echo Python 3.9.2 ;;\n'
+        'esac\n'
+    )
+    old.chmod(0o755)
+    done = run(['bash', SETUP], PYTHON=old, VENV=tmp_path / 'venv')
+    assert done.returncode != 0
+    assert '3.9.2' in done.stderr
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_setup_names_the_package_of_a_missing_compiler(tmp_path):
+    done = run(
+        ['bash', SETUP],
+        PYTHON=getattr(sys, '_base_executable', sys.executable),
+        CXX=tmp_path / 'no-compiler',
+        VENV=tmp_path / 'venv',
+    )
+    assert done.returncode != 0
+    assert 'build-essential' in done.stderr
+    assert not (tmp_path / 'venv').exists()
+
+
+@pytest.mark.slow
+def test_wheel_ships_configs_and_tools(tmp_path):
+    source = tmp_path / 'source'
+    source.mkdir()
+    for name in ('mmssd', 'configs', 'tools', 'requirements'):
+        shutil.copytree(
+            ROOT / name,
+            source / name,
+            ignore=shutil.ignore_patterns('.mim', '__pycache__'),
+        )
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, source)
+    command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps']
+    command += ['--no-build-isolation', '-w', tmp_path, source]
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob('mmssd-*.whl')
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ('configs', 'tools'):
+        here = {
+            f'mmssd/.mim/{path.relative_to(ROOT)}'
+            for path in (ROOT / folder).rglob('*.py')
+            if '__pycache__' not in path.parts
+        }
+        assert here <= names
+    assert 'mmssd/.mim/tools/dev/setup_env.sh' in names
+    assert not any(name.startswith('tests/') for name in names)
