@@ -1,218 +1,234 @@
 #!/usr/bin/env bash
-# Create or complete the virtual environment that `make` works in.
+# Make the Python environment that `make` works in, or bring it up to date.
+# Silent and quick when there is nothing to do; interrupted, it goes on.
 #
-# Environment variables:
-#   VENV    folder of the environment             (default .venv)
-#   PYTHON  interpreter that creates it           (default: python3, else the
-#           newest of python3.13, python3.12, python3.11 that runs)
-#   CFLAGS, MAX_JOBS, FORCE_CUDA, TORCH_CUDA_ARCH_LIST
-#           passed on to the compilation of mmcv's operators
-#
-# Where nothing has changed since the last success it returns at once. A set-up
-# that was interrupted goes on where it stopped.
+#   VENV      where it lives (default .venv)
+#   PYTHON    what it is made from (default: python3, or the newest of
+#             python3.13, python3.12, python3.11 that runs)
+#   CFLAGS, MAX_JOBS, FORCE_CUDA, CUDA_HOME, TORCH_CUDA_ARCH_LIST
+#             reach the compilation of mmcv's operators
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-venv="${VENV:-$root/.venv}"
-case "$venv" in
-    /*) ;;
-    *) venv="$PWD/$venv" ;;
-esac
-stamp="$venv/.mmssd-setup"
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-}
+MIN_MINOR=11
+MAX_MINOR=13
+NEEDED_GIB=8 # torch with its CUDA libraries is most of it
+INPUTS=(requirements.txt requirements/*.txt setup.py mmssd/version.py
+    tools/dev/setup_env.sh tools/dev/check_env.py)
+STAMP=$VENV/.mmssd-ready           # fingerprint of what was set up
+UNFINISHED=$VENV/.mmssd-unfinished # there while packages are installed
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '[setup] %s\n' "$*"; }
 
 fail() {
-    printf '\nset-up: %s\n' "$1" >&2
+    printf '[setup] ERROR: %s\n' "$1" >&2
     shift
-    for line in "$@"; do printf '  %s\n' "$line" >&2; done
+    for line in "$@"; do printf '[setup]   %s\n' "$line" >&2; done
     exit 1
 }
 
-say() {
-    printf '\n==> %s\n' "$*"
+fingerprint() { # the checkout's place counts: the install is editable
+    { echo "$PWD" && cat "${INPUTS[@]}"; } | cksum
 }
 
-# What the environment was made from: the requirement files, the package's
-# own metadata and the place of the checkout.
-fingerprint() {
-    { printf '%s\n' "$root"
-      cat "$root"/requirements.txt "$root"/requirements/*.txt \
-          "$root"/setup.py "$root"/mmssd/version.py "${BASH_SOURCE[0]}"
-    } | cksum
+is_ready() {
+    [ -x "$VENV/bin/python" ] && [ -f "$STAMP" ] &&
+        [ "$(cat "$STAMP")" = "$(fingerprint)" ]
 }
 
-wanted="$(fingerprint)"
-if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] &&
-    [ "$(cat "$stamp")" = "$wanted" ]; then
-    exit 0
-fi
+minor_of() { # 11 for Python 3.11; nothing for what does not run
+    "$1" -c 'import sys
+print(sys.version_info[1] if sys.version_info[0] == 3 else 0)' 2>/dev/null
+}
 
-# ---------------------------------------------------------------- checks
-supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+is_supported() {
+    local minor
+    minor=$(minor_of "$1") &&
+        [ "$minor" -ge $MIN_MINOR ] && [ "$minor" -le $MAX_MINOR ]
+}
 
 find_python() {
-    if [ -n "${PYTHON:-}" ]; then
-        "$PYTHON" -c 'import sys' >/dev/null 2>&1 ||
-            fail "PYTHON=$PYTHON does not run." \
-                'Give the path of a Python 3.11, 3.12 or 3.13.'
-        "$PYTHON" -c "$supported" ||
-            fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1); \
-Python 3.11, 3.12 or 3.13 is needed."
-        python="$PYTHON"
+    local wanted="Python 3.$MIN_MINOR to 3.$MAX_MINOR" candidate
+    if [ -n "$PYTHON" ]; then
+        is_supported "$PYTHON" ||
+            fail "PYTHON=$PYTHON is not $wanted; it says: \
+$("$PYTHON" --version 2>&1 | tail -n 1 || true)" \
+                "Name another one, for example PYTHON=python3.12"
         return
     fi
-    for python in python3 python3.13 python3.12 python3.11; do
-        if "$python" -c "$supported" >/dev/null 2>&1; then return; fi
-    done
-    fail "no Python 3.11, 3.12 or 3.13 was found \
-(python3 is: $(python3 --version 2>&1 || true))." \
-        'Debian, Ubuntu: apt install python3 python3-venv python3-dev' \
-        'Elsewhere:      PYTHON=/path/to/python3.12 make setup'
-}
-
-find_python
-version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-
-"$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
-    fail "$python cannot create virtual environments." \
-        'Debian, Ubuntu: apt install python3-venv'
-
-header="$("$python" -c \
-    'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
-[ -f "$header" ] ||
-    fail "the headers of $python are missing ($header); mmcv's operators are \
-compiled with them." \
-        'Debian, Ubuntu: apt install python3-dev'
-
-compiler="${CXX:-c++}"
-probe="$(mktemp -d)"
-trap 'rm -rf "$probe"' EXIT
-printf '#include <string>\nint main() { return std::string().size(); }\n' \
-    >"$probe/probe.cpp"
-"$compiler" -std=c++17 -o "$probe/probe" "$probe/probe.cpp" \
-    >/dev/null 2>&1 ||
-    fail "no working C++ compiler ($compiler); mmcv's operators are compiled \
-with it." \
-        'Debian, Ubuntu: apt install build-essential' \
-        'Elsewhere:      CXX=/path/to/g++ make setup'
-
-# ---------------------------------------------------------- environment
-mkdir -p "$venv"
-if command -v flock >/dev/null 2>&1; then
-    exec 9>"$venv/.mmssd-lock"
-    flock -n 9 || {
-        say 'Another set-up works on this environment; waiting for it.'
-        flock 9
-        if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-            exit 0
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if is_supported "$candidate"; then
+            PYTHON=$candidate
+            return
         fi
-    }
-fi
-rm -f "$stamp"
-started=$SECONDS
-pip() {
-    "$venv/bin/python" -m pip "$@"
+    done
+    fail "no $wanted was found; python3 says: \
+$(python3 --version 2>&1 | tail -n 1 || true)" \
+        "Debian 12 and later, Ubuntu 24.04 and later have one:" \
+        "  sudo apt-get install python3 python3-venv python3-dev" \
+        "One that is elsewhere can be named: PYTHON=/path/to/python3"
 }
-export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-cat <<EOF
-Setting up $venv.
-From nothing this takes about 7 minutes on two cores and a fast line, and
-about 7 GB of disk: torch is a large download (minutes), compiling mmcv's
-operators takes 5 minutes on two cores, less on more. It is done once;
-interrupted, it goes on where it stopped.
-EOF
+compiles() {
+    local folder status=0
+    folder=$(mktemp -d)
+    echo '#include <string>
+int main() { return std::string().size(); }' >"$folder/probe.cpp"
+    "${CXX:-c++}" -std=c++17 -o "$folder/probe" "$folder/probe.cpp" \
+        &>/dev/null || status=1
+    rm -rf "$folder"
+    return $status
+}
 
-say "1/4 virtual environment with Python $version"
-if ! pip --version >/dev/null 2>&1; then
-    "$python" -m venv "$venv" || fail "$python -m venv $venv failed."
-fi
-"$venv/bin/python" -c "$supported" ||
-    fail "$venv was made with $("$venv/bin/python" --version); Python 3.11, \
-3.12 or 3.13 is needed." "Remove the folder $venv and run again."
+check_machine() {
+    local missing=() parent=$VENV free
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
+        missing+=(python3-venv)
+    "$PYTHON" -c 'import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(not os.path.exists(header))' || missing+=(python3-dev)
+    compiles || missing+=(build-essential)
+    if [ ${#missing[@]} -gt 0 ]; then
+        fail "missing on this machine (as Debian's packages):" \
+            "  sudo apt-get install ${missing[*]}" \
+            "mmcv's operators are compiled here. A Python that is not the" \
+            "system's has packages of its own, such as python3.12-dev;" \
+            "another compiler can be named: CXX=/path/to/g++"
+    fi
+    while [ ! -d "$parent" ]; do parent=$(dirname "$parent"); done
+    free=$(df -Pk "$parent" | awk 'NR == 2 { print int($4 / 1048576) }')
+    if [ ! -e "$VENV/bin/python" ] && [ "$free" -lt $NEEDED_GIB ]; then
+        fail "$free GiB are free for $VENV, $NEEDED_GIB GiB are needed." \
+            "Make room, or choose a place: VENV=/large/disk/venv"
+    fi
+}
 
-say '2/4 torch and build tools (1 to 5 minutes, mostly download)'
-pip install -r "$root/requirements/build.txt" \
-    -c "$root/requirements/runtime.txt" ||
-    fail 'torch or a build tool could not be installed; see above.' \
-        'If the connection broke, run again: it goes on where it stopped.'
+check_env() { "$VENV/bin/python" tools/dev/check_env.py "$@"; }
 
-# Built for CUDA only where a compiler for torch's CUDA is at hand: with a GPU
-# and no nvcc, mmcv's build would fail at its end.
-"$venv/bin/python" - <<'EOF' >"$probe/cuda"
-import re
-import subprocess
+remove_venv() { # $1: why; nothing is deleted that is not an environment
+    say "$VENV $1; making it anew"
+    [ -e "$VENV/pyvenv.cfg" ] || fail "$VENV is no Python environment." \
+        "Move it away, or choose another place: VENV=..."
+    rm -rf "$VENV"
+}
 
-import torch
-from torch.utils.cpp_extension import CUDA_HOME
+make_venv() {
+    if [ ! -e "$VENV" ]; then
+        :
+    elif ! "$VENV/bin/python" -m pip --version &>/dev/null; then
+        remove_venv "is broken or unfinished"
+    elif [ "$(minor_of "$VENV/bin/python")" != "$(minor_of "$PYTHON")" ]; then
+        remove_venv "is of another Python than $PYTHON"
+    elif [ -e "$UNFINISHED" ] && ! check_env files; then
+        remove_venv "was cut short while files were written"
+    fi
+    if [ ! -e "$VENV" ]; then
+        say "making $VENV with $("$PYTHON" --version)"
+        "$PYTHON" -m venv "$VENV" || fail "$PYTHON -m venv $VENV failed."
+    fi
+    touch "$UNFINISHED"
+}
 
-found = 'none'
-if CUDA_HOME:
-    try:
-        text = subprocess.run(
-            [f'{CUDA_HOME}/bin/nvcc', '--version'],
-            capture_output=True,
-            text=True,
-        ).stdout
-        found = re.search(r'release (\d+\.\d+)', text).group(1)
-    except (OSError, AttributeError):
-        pass
-print(int(torch.cuda.is_available()), torch.version.cuda or 'none', found)
-EOF
-read -r has_gpu torch_cuda nvcc_cuda <"$probe/cuda"
-built_for='the CPU'
-if [ "$has_gpu" = 1 ] || [ "${FORCE_CUDA:-0}" = 1 ]; then
-    if [ "${torch_cuda%%.*}" = "${nvcc_cuda%%.*}" ] &&
-        [ "$nvcc_cuda" != none ]; then
-        built_for="the CPU and CUDA $nvcc_cuda"
-    elif [ "${FORCE_CUDA:-0}" = 1 ]; then
-        fail "FORCE_CUDA=1 needs nvcc of CUDA ${torch_cuda%%.*}, as torch's \
-($torch_cuda); found: $nvcc_cuda." \
-            'Install that CUDA toolkit, or point CUDA_HOME at it.'
+pip_install() {
+    local status=0
+    "$VENV/bin/python" -m pip install "$@" ||
+        status=$?
+    [ $status -eq 0 ] || fail "pip could not install this; see above." \
+        "If the connection broke, run the same command again." \
+        "If the compiler was killed, memory was short: MAX_JOBS=1 helps."
+}
+
+choose_operators() { # for which devices mmcv's operators are compiled
+    local cuda nvcc=nvcc release
+    cuda=$("$VENV/bin/python" -c 'import torch
+print(torch.version.cuda if torch.cuda.is_available() else "")')
+    if [ -z "$cuda" ] && [ "${FORCE_CUDA:-0}" != 1 ]; then
+        say "no GPU: mmcv's operators are compiled for the CPU"
+        return
+    fi
+    [ -z "${CUDA_HOME:-}" ] || nvcc=$CUDA_HOME/bin/nvcc
+    release=$({ "$nvcc" --version || true; } 2>/dev/null |
+        sed -n 's/.*release \([0-9.]*\).*/\1/p')
+    if [ "${FORCE_CUDA:-0}" = 1 ] ||
+        [ "${release%%.*}" = "${cuda%%.*}" ]; then
+        say "mmcv's operators are compiled for CUDA too: 10 to 30 minutes"
     else
+        # mmcv would try all the same, and fail at its end
         export CUDA_VISIBLE_DEVICES=
-        cat <<EOF
-
-Note: there is a GPU, but no nvcc of CUDA ${torch_cuda%%.*} as torch's \
-($torch_cuda; found: $nvcc_cuda).
-mmcv's operators are compiled for the CPU only. Pretraining, probes and
-segmentation run on the GPU all the same; detection on the GPU needs the CUDA
-operators: docs/install.md, "With CUDA operators".
-EOF
+        say "a GPU, but no nvcc ${cuda%%.*}.x (found: ${release:-none}):" \
+            "mmcv's operators are compiled for the CPU only. Detection on" \
+            "the GPU needs them: docs/install.md says how"
     fi
-fi
-
-jobs="${MAX_JOBS:-$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)}"
-say "3/4 OpenMMLab's libraries and the rest; mmcv's operators are compiled \
-for $built_for with $jobs jobs (about 5 minutes on 2 cores; half a minute \
-where pip has kept the result)"
-# Debug information would nearly double the time and fill the disk.
-CFLAGS="${CFLAGS:--g0}" MAX_JOBS="$jobs" pip install --no-build-isolation \
-    -r "$root/requirements.txt" ||
-    fail 'a requirement could not be installed; see above.' \
-        'If the connection broke, run again: it goes on where it stopped.' \
-        "If the compiler was killed, memory was short: MAX_JOBS=1 make setup"
-pip install --no-deps --no-build-isolation -e "$root" ||
-    fail 'mmssd itself could not be installed; see above.'
-
-say '4/4 does everything import?'
-import_or_fail() {
-    if ! (cd / && "$venv/bin/python" -W ignore -c "import $1") \
-        >"$probe/import" 2>&1; then
-        cat "$probe/import" >&2
-        fail "'import $1' failed in $venv." "${@:2}"
-    fi
-    printf '%s ' "$1"
 }
-again="If that does not help, remove the folder $venv and run again."
-import_or_fail mmcv.ops \
-    'mmcv was built without its operators, or for another torch, and pip has' \
-    'kept that build. Remove both and run again:' \
-    "  $venv/bin/python -m pip cache remove onedl_mmcv" \
-    "  $venv/bin/python -m pip uninstall -y onedl-mmcv" \
-    '  make setup'
-for module in mmpretrain mmdet.apis mmseg.apis mmssd; do
-    import_or_fail "$module" 'Run again: make setup' "$again"
-done
 
-printf '%s\n' "$wanted" >"$stamp"
-printf '\n\nReady after %d s: %s\n' $((SECONDS - started)) "$venv"
+install_packages() {
+    say "step 1 of 3: torch and build tools (1 to 5 minutes, mostly download)"
+    pip_install -r requirements/build.txt -c requirements/runtime.txt
+    say "step 2 of 3: OpenMMLab's libraries and the rest. mmcv is compiled," \
+        "without a word, for about 5 minutes on 2 cores; half a minute in" \
+        "all where pip has kept it"
+    choose_operators
+    # debug information would nearly double the time
+    export CFLAGS=${CFLAGS:--g0} MMCV_WITH_OPS=1
+    export MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)}
+    pip_install --no-build-isolation -r requirements.txt
+    pip_install --no-deps --no-build-isolation -e .
+}
+
+repair() { # $1: the trouble that check_env names
+    case $1 in
+    operators)
+        say "this mmcv has no operators that work here: pip kept it from a" \
+            "build without torch, or with another one. Compiling it again"
+        "$VENV/bin/python" -m pip cache remove onedl_mmcv || true
+        pip_install --no-build-isolation --no-deps --force-reinstall \
+            "$(grep '^onedl-mmcv==' requirements/openmmlab.txt)"
+        ;;
+    opencv)
+        # Two flavours fill one folder and the last one written counts; the
+        # headless one needs nothing from the machine.
+        say "no libGL on this machine: OpenCV's headless flavour goes on top"
+        pip_install --no-deps --force-reinstall \
+            "$(grep '^opencv-python-headless==' requirements/runtime.txt)"
+        ;;
+    *) return 1 ;;
+    esac
+}
+
+verify() {
+    local trouble repaired=
+    say "step 3 of 3: does everything import? (10 seconds)"
+    until trouble=$(check_env imports); do
+        # each repair once
+        if [[ " $repaired " == *" $trouble "* ]] || ! repair "$trouble"; then
+            check_env imports --explain >&2
+            exit 1
+        fi
+        repaired+=" $trouble"
+    done
+}
+
+main() {
+    if is_ready; then return; fi
+    find_python
+    check_machine
+    if command -v flock >/dev/null; then
+        exec 9>"${TMPDIR:-/tmp}/mmssd-setup-$(id -u).lock"
+        flock -n 9 || { say "another set-up is running; waiting" && flock 9; }
+        if is_ready; then return; fi
+    fi
+    trap 'say "interrupted; the same command goes on from here"; exit 130' INT
+    say "setting up $VENV: about 7 minutes on 2 cores, once"
+    rm -f "$STAMP"
+    make_venv
+    install_packages
+    verify
+    rm -f "$UNFINISHED"
+    fingerprint >"$STAMP"
+    say "ready after $SECONDS s: $VENV"
+}
+
+main
