@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine import dist
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmssd.models.utils.feature_queue import FeatureQueue
 
@@ -79,6 +80,28 @@ def test_batch_longer_than_the_queue():
     assert sorted(numbers(queue)) == [6, 7, 8]
     queue.enqueue(rows(9, 1))
     assert sorted(numbers(queue)) == [7, 8, 9]
+
+
+class Written(TorchDispatchMode):
+    """Collects the row indices of writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ == 'index_copy_':
+            self.rows.append(args[2].tolist())
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_row_is_written_twice_at_once():
+    # on a GPU the winner of two writes to one row is undefined
+    queue = FeatureQueue(2, 3)
+    queue.enqueue(rows(1, 2))
+    with Written() as written:
+        queue.enqueue(rows(3, 8))
+    assert [sorted(indices) for indices in written.rows] == [[0, 1, 2]]
 
 
 def test_empty_batch_changes_nothing():
