@@ -86,7 +86,8 @@ class OnlineClusteringHead(DistillHead):
         number of processes. Frozen prototypes get a gradient of zero
         instead of none, so that all parameters take part in every step of
         a distributed run; as the prototypes are normalised before each use,
-        weight decay cannot move them either.
+        the weight decay of SGD, LARC and AdamW cannot turn them either (that
+        of plain Adam, rescaled entry by entry, would).
     """
 
     iteration: Tensor
