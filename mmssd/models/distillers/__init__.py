@@ -3,6 +3,7 @@
 from .distiller import Distiller
 from .encodings import Encodings, Needs, Step, pool_features
 from .momentum import MomentumStudent
+from .teacher import Teacher
 
 __all__ = [
     'Distiller',
@@ -10,5 +11,6 @@ __all__ = [
     'MomentumStudent',
     'Needs',
     'Step',
+    'Teacher',
     'pool_features',
 ]

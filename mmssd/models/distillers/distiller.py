@@ -25,10 +25,12 @@ def build_heads(heads: dict) -> nn.ModuleDict:
             "dict(clustering=dict(type='OnlineClusteringHead')), got "
             f'{type(heads).__name__}'
         )
-    if not heads:
+    if not any(head is not None for head in heads.values()):
         raise ValueError('heads is empty: a distiller needs an objective')
     built = nn.ModuleDict()
     for name, head in heads.items():
+        if head is None:  # a child config takes a head of its base away
+            continue
         if 'loss' in name or '.' in name:
             raise ValueError(
                 f'head name {name!r}: must contain neither "loss" nor "."'

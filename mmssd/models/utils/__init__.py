@@ -1,5 +1,6 @@
 """Building blocks without parameters of their own objective."""
 
+from .checkpoint import CheckpointError, load_checkpoint
 from .feature_queue import FeatureQueue
 from .gradient_reversal import GradientReversal, reverse_gradient
 from .multi_crop_preprocessor import MultiCropPreprocessor
@@ -8,12 +9,14 @@ from .sinkhorn import sinkhorn
 from .step import Encodings, Needs, Step, merge_needs, pool_features
 
 __all__ = [
+    'CheckpointError',
     'Encodings',
     'FeatureQueue',
     'GradientReversal',
     'MultiCropPreprocessor',
     'Needs',
     'Step',
+    'load_checkpoint',
     'merge_needs',
     'pool_features',
     'reverse_gradient',

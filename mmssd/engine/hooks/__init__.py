@@ -1,0 +1,7 @@
+"""Training hooks."""
+
+from .checkpoint_hook import AtomicCheckpointHook
+from .health_hook import HealthHook
+from .knn_probe_hook import KNNProbeHook
+
+__all__ = ['AtomicCheckpointHook', 'HealthHook', 'KNNProbeHook']

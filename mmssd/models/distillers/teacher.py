@@ -1,0 +1,425 @@
+"""The teacher: a network that is loaded strictly, or trained in the run."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..utils.checkpoint import (
+    CheckpointError,
+    extract_state_dict,
+    file_sha256,
+    find_checkpoint,
+    find_prefix,
+    load_checkpoint,
+    load_strictly,
+)
+
+PARTS = ('backbone', 'neck')
+# what a checkpoint holds of a frozen teacher
+REFERENCE = ('checkpoint_sha256', 'checkpoint_path')
+# values of `checkpoint` that are not files
+UNNAMED = ('random', 'given')
+
+
+def _as_it_is(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state_dict
+
+
+# How files name things: each entry maps the weights of a file to keys
+# `backbone.*` and `neck.*` (others are ignored).
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    'mmssd': _as_it_is,
+    'mmpretrain': _as_it_is,
+}
+
+
+def _encode(text: str) -> Tensor:
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _decode(text: Tensor) -> str:
+    return bytes(text.tolist()).decode(errors='replace')
+
+
+def _drop_frozen_weights(
+    teacher: 'Teacher', state_dict: dict, prefix: str, metadata: dict
+) -> None:
+    """Keep the reference to the file of a frozen teacher, not its weights.
+
+    A hook that both ``Module.state_dict`` and mmengine's own traversal call.
+    """
+    if not teacher.by_reference:
+        return
+    names = tuple(f'{prefix}{part}.' for part in PARTS)
+    for key in [key for key in state_dict if key.startswith(names)]:
+        del state_dict[key]
+
+
+def _forgive_frozen_weights(teacher: 'Teacher', incompatible) -> None:
+    """Do not report weights as missing that were never saved."""
+    if not teacher.by_reference:
+        return
+    names = tuple(f'{teacher._load_prefix}{part}.' for part in PARTS)
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if not key.startswith(names)]
+
+
+@MODELS.register_module()
+class Teacher(BaseModule):
+    """A backbone and its projector that teach, frozen or online.
+
+    **Frozen**: its weights are loaded strictly in ``init_weights()``, which
+    the runner calls before training; from then on it stays in evaluation
+    mode, and no parameter gets a gradient. A checkpoint of the run holds the
+    path and the SHA-256 of its file instead of its weights; loading such a
+    checkpoint checks that the teacher of the config is the same file.
+
+    **Online**: trained in the same run, and saved like any other network.
+    With ``checkpoint`` it starts from these weights, else from the
+    initialisation of its backbone and neck.
+
+    Args:
+        backbone (dict | nn.Module): maps ``(N, 3, H, W)`` to a map, a vector
+            or a tuple of maps.
+        neck (dict | nn.Module, optional): the projector. Without one, that
+            of the file is ignored.
+        checkpoint (str, optional): file or ``http(s)`` URL of the weights. A
+            frozen teacher needs one; the two exceptions have to be asked for
+            by name, and are saved with their weights: ``'random'`` is a
+            frozen, untrained network, ``'given'`` a network that was passed
+            as loaded modules.
+        frozen (bool): Defaults to True.
+        prefix (str): the network inside the file: ``''`` for the keys
+            ``backbone.*`` and ``neck.*`` (the student of a run of ours, or a
+            model of mmpretrain), ``'teacher.'`` for the online teacher of an
+            OSS run.
+        layout (str): who wrote the file, one of :data:`LAYOUTS`. Defaults to
+            ``'mmssd'``.
+        extra_keys (dict[str, str], optional): further tensors of the file
+            that some head needs, key by name, such as
+            ``dict(prototypes='heads.clustering.prototypes.weight')``. Keys
+            are those of the whole file, without ``prefix``.
+        init_cfg (dict, optional): mmengine's initialisation config, for a
+            teacher without checkpoint.
+
+    Raises:
+        ValueError: if a frozen teacher has no checkpoint, the layout is not
+            known, or extra keys are asked for without a file.
+
+    Note:
+        Nothing is read on construction, so that a config builds without its
+        teacher's file. The weights under ``prefix`` must fit one to one;
+        other parts of the file (heads, counterparts, optimizer) may be
+        there.
+    """
+
+    checkpoint_sha256: Tensor | None
+    checkpoint_path: Tensor | None
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None = None,
+        checkpoint: str | None = None,
+        frozen: bool = True,
+        prefix: str = '',
+        layout: str = 'mmssd',
+        extra_keys: dict[str, str] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if layout not in LAYOUTS:
+            raise ValueError(
+                f'layout={layout!r} of the teacher: known are '
+                f'{sorted(LAYOUTS)}'
+            )
+        if frozen and not checkpoint:
+            raise ValueError(
+                'a frozen teacher needs weights: set teacher.checkpoint to '
+                "a file (or to 'random' for an untrained teacher, or to "
+                "'given' for modules that are loaded already)"
+            )
+        self.from_file = bool(checkpoint) and checkpoint not in UNNAMED
+        if extra_keys and not self.from_file:
+            raise ValueError(
+                f'extra_keys={dict(extra_keys)} of the teacher are read from '
+                f'its file, but checkpoint={checkpoint!r}'
+            )
+        self.backbone = self._build(backbone)
+        self.neck = None if neck is None else self._build(neck)
+        self.checkpoint = checkpoint
+        self.frozen = frozen
+        self.prefix = (
+            prefix if prefix.endswith('.') or not prefix else (prefix + '.')
+        )
+        self.layout = layout
+        self.extra_keys = dict(extra_keys or {})
+        self.extras = nn.Module()
+        # of the loaded file; and of the file that a resumed checkpoint names
+        self.sha256: str | None = None
+        self._recorded: tuple[str, str] | None = None
+        self._load_prefix = ''
+        self.register_buffer('checkpoint_sha256', None)
+        self.register_buffer('checkpoint_path', None)
+        if self.by_reference:
+            self.checkpoint_sha256 = torch.zeros(32, dtype=torch.uint8)
+            self.checkpoint_path = _encode(str(checkpoint))
+        self.register_state_dict_post_hook(_drop_frozen_weights)
+        self.register_load_state_dict_post_hook(_forgive_frozen_weights)
+        if frozen:
+            self.requires_grad_(False)
+            self.train(False)
+
+    @staticmethod
+    def _build(module: dict | nn.Module) -> nn.Module:
+        if isinstance(module, nn.Module):
+            return module
+        return MODELS.build(module)
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether a checkpoint holds path and hash instead of weights."""
+        return self.frozen and self.from_file
+
+    def train(self, mode: bool = True) -> 'Teacher':
+        """Set the mode; a frozen teacher stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    # --- loading ------------------------------------------------------------
+
+    def init_weights(self) -> None:
+        """Load the checkpoint, or initialise what has none.
+
+        Raises:
+            FileNotFoundError: if the checkpoint is missing.
+            ValueError: if it cannot be read, holds no such network, does not
+                fit one to one, lacks an extra key, or is not the file that
+                the loaded checkpoint of the run was trained with.
+        """
+        if self.checkpoint == 'given':
+            self._mark_initialised()
+        elif self.by_reference:
+            self.load()
+            self._mark_initialised()
+        else:
+            super().init_weights()
+            if self.from_file:
+                self.load()
+        if self.frozen:
+            self.requires_grad_(False)
+            self.train(False)
+
+    def _mark_initialised(self) -> None:
+        """Keep others from initialising the parts anew."""
+        for module in self.modules():
+            if isinstance(module, BaseModule):
+                module._is_init = True
+
+    def load(self) -> None:
+        """Load backbone, neck and extra tensors from the file, strictly."""
+        path = find_checkpoint(self.checkpoint)
+        weights = extract_state_dict(load_checkpoint(path), path)
+        self._load_extras(weights, str(path))
+        weights = LAYOUTS[self.layout](weights)
+        parts = self._select(weights, str(path))
+        load_strictly(
+            nn.ModuleDict(
+                {
+                    part: getattr(self, part)
+                    for part in PARTS
+                    if getattr(self, part) is not None
+                }
+            ),
+            parts,
+            f'teacher checkpoint {path} (prefix {self.prefix!r})',
+            name='teacher',
+        )
+        self.sha256 = file_sha256(path)
+        self._compare_files()
+        if self.by_reference:
+            device = self.checkpoint_sha256.device
+            digest = list(bytes.fromhex(self.sha256))
+            self.checkpoint_sha256.copy_(torch.tensor(digest))
+            self.checkpoint_path = _encode(str(self.checkpoint)).to(device)
+        MMLogger.get_current_instance().info(
+            f'teacher loaded from {path}, {len(parts)} tensors, '
+            f'sha256 {self.sha256}'
+        )
+
+    def _select(
+        self, weights: dict[str, Tensor], source: str
+    ) -> OrderedDict[str, Tensor]:
+        """Return the parts of the network that ``prefix`` names."""
+        if f'{self.prefix}checkpoint_sha256' in weights:
+            path = _decode(weights[f'{self.prefix}checkpoint_path'])
+            raise CheckpointError(
+                f'teacher checkpoint {source}: the network under '
+                f'{self.prefix!r} was a frozen teacher, of which only the '
+                f'path is kept: give {path}, or prefix={""!r} for the student'
+            )
+        wanted = tuple(
+            f'{part}.' for part in PARTS if getattr(self, part) is not None
+        )
+        inside = OrderedDict(
+            (key[len(self.prefix) :], value)
+            for key, value in weights.items()
+            if key.startswith(self.prefix)
+        )
+        parts = OrderedDict(
+            (key, value)
+            for key, value in inside.items()
+            if key.startswith(wanted)
+        )
+        if not any(key.startswith('backbone.') for key in parts):
+            raise CheckpointError(
+                f'teacher checkpoint {source}: no key begins with '
+                f'{self.prefix + "backbone."!r}; '
+                f'{self._suggestion(weights)}; the file has '
+                f'{_groups(weights)}'
+            )
+        return parts
+
+    def _suggestion(self, weights: dict[str, Tensor]) -> str:
+        own = self.backbone.state_dict()
+        if len(set(own) & set(weights)) >= len(own) / 2:
+            return (
+                'its keys are those of a bare backbone: save them with '
+                "'backbone.' before each"
+            )
+        prefix = find_prefix(own, weights)
+        if prefix is None:
+            return 'it is of another architecture or layout'
+        if prefix.endswith('backbone.'):
+            return f'use prefix={prefix.removesuffix("backbone.")!r}'
+        return f'its backbone seems to be at {prefix!r}: another layout'
+
+    def _load_extras(self, weights: dict[str, Tensor], source: str) -> None:
+        device = next(self.backbone.parameters()).device
+        for name, key in self.extra_keys.items():
+            if key not in weights:
+                ends = [k for k in weights if k.endswith(key.split('.')[-1])]
+                similar = get_close_matches(key, ends, n=5, cutoff=0.3)
+                raise CheckpointError(
+                    f'teacher checkpoint {source}: no tensor {key!r}, asked '
+                    f'for by extra_keys[{name!r}]; similar keys: '
+                    f'{", ".join(similar) or "none"}'
+                )
+            self.extras.register_buffer(
+                name, weights[key].to(device), persistent=False
+            )
+
+    def ensure_loaded(self) -> None:
+        """Refuse to teach with weights that were never loaded.
+
+        Raises:
+            RuntimeError: if the file has not been read.
+        """
+        if self.from_file and self.sha256 is None:
+            raise RuntimeError(
+                f'the teacher was never loaded from {self.checkpoint}: call '
+                'init_weights() of the model first (the runner does so '
+                'before training)'
+            )
+
+    def extra(self, name: str) -> Tensor:
+        """Return a tensor that ``extra_keys`` names.
+
+        Raises:
+            ValueError: if it does not.
+            RuntimeError: if the file has not been read.
+        """
+        if name not in self.extra_keys:
+            raise ValueError(
+                f'the teacher has no extra tensor {name!r}: set teacher.'
+                f'extra_keys=dict({name}=<key in its checkpoint>)'
+            )
+        self.ensure_loaded()
+        return self.extras.get_buffer(name)
+
+    # --- in a checkpoint of the run -----------------------------------------
+
+    def _compare_files(self) -> None:
+        if self._recorded is None or self.sha256 is None:
+            return
+        sha256, path = self._recorded
+        if sha256 != self.sha256:
+            raise CheckpointError(
+                'another teacher: the checkpoint was trained with '
+                f'{path} (sha256 {sha256}), but the config loads '
+                f'{self.checkpoint} (sha256 {self.sha256}). Give the file of '
+                'that run; or, for a new run under this teacher, start the '
+                'student from an extracted backbone'
+            )
+
+    def _load_from_state_dict(
+        self,
+        state_dict,
+        prefix,
+        local_metadata,
+        strict,
+        missing_keys,
+        unexpected_keys,
+        error_msgs,
+    ) -> None:
+        names = tuple(f'{prefix}{part}.' for part in PARTS)
+        sha256 = state_dict.get(f'{prefix}checkpoint_sha256')
+        path = state_dict.get(f'{prefix}checkpoint_path')
+        if self.by_reference:
+            if any(key.startswith(names) for key in state_dict):
+                raise CheckpointError(
+                    'the checkpoint holds weights of an online teacher, but '
+                    'the teacher of the config is frozen, from '
+                    f'{self.checkpoint}: set frozen=False to resume that run'
+                )
+            self._load_prefix = prefix
+            unexpected_keys.extend(
+                key
+                for key in state_dict
+                if key.startswith(prefix)
+                and key.removeprefix(prefix) not in REFERENCE
+            )
+            if sha256 is None:
+                missing_keys.append(f'{prefix}checkpoint_sha256')
+                return
+            self._recorded = (
+                bytes(sha256.tolist()).hex(),
+                '(not recorded)' if path is None else _decode(path),
+            )
+            self._compare_files()
+            if self.sha256 is None and path is not None:
+                # not loaded yet: saved again, it still names its file
+                self.checkpoint_sha256.copy_(sha256)
+                self.checkpoint_path = path.to(self.checkpoint_sha256.device)
+            return
+        if sha256 is not None:
+            raise CheckpointError(
+                'the checkpoint was trained with a frozen teacher, '
+                f'{"(not recorded)" if path is None else _decode(path)}, but '
+                'the config has another kind of teacher: give that file, '
+                'with frozen=True'
+            )
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+
+def _groups(weights: dict[str, Tensor]) -> str:
+    """Count the keys by their first word."""
+    counts: dict[str, int] = {}
+    for key in weights:
+        head = key.split('.')[0]
+        counts[head] = counts.get(head, 0) + 1
+    listed = [f'{name}.* ({count})' for name, count in counts.items()]
+    return ', '.join(listed[:10]) + (', ...' if len(listed) > 10 else '')
