@@ -1,0 +1,14 @@
+_base_ = 'swav_larc_coslr_200e.py'
+
+train_cfg = dict(max_epochs=800)
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=6e-4,
+        by_epoch=True,
+        begin=0,
+        end=800,
+        T_max=800,
+        convert_to_iter_based=True,
+    )
+]

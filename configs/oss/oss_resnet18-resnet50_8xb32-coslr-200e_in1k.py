@@ -1,0 +1,11 @@
+"""OSS in 200 epochs, Table 4: linear top-1 64.1 in the paper.
+
+bash tools/dist_train.sh configs/oss/oss_resnet18-resnet50_8xb32-coslr-200e_in1k.py 8
+"""
+
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/datasets/imagenet_swav_2x224-6x96.py',
+    '../_base_/models/oss_resnet18-resnet50.py',
+    '../_base_/schedules/swav_larc_coslr_200e.py',
+]

@@ -1,0 +1,12 @@
+"""SwAV alone, Table 4: linear top-1 59.3 in the paper.
+
+bash tools/dist_train.sh configs/oss/swav_efficientnet-b0_8xb32-coslr-200e_in1k.py 8
+"""
+
+_base_ = 'swav_resnet18_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    # only these: the base's depth is of another backbone class
+    backbone=dict(_delete_=True, type='EfficientNet', arch='b0'),
+    neck=dict(in_channels=1280),
+)

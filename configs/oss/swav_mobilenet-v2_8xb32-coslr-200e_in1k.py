@@ -1,0 +1,12 @@
+"""SwAV alone, Table 4: linear top-1 63.2 in the paper.
+
+bash tools/dist_train.sh configs/oss/swav_mobilenet-v2_8xb32-coslr-200e_in1k.py 8
+"""
+
+_base_ = 'swav_resnet18_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    # only this: the base's depth is of another backbone class
+    backbone=dict(_delete_=True, type='MobileNetV2'),
+    neck=dict(in_channels=1280),
+)

@@ -1,0 +1,18 @@
+"""SwAV alone, Table 4: linear top-1 67.0 in the paper.
+
+bash tools/dist_train.sh configs/oss/swav_regnety-600mf_8xb32-coslr-200e_in1k.py 8
+"""
+
+_base_ = 'swav_resnet18_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    backbone=dict(
+        # only these: the base's are of another backbone class
+        _delete_=True,
+        type='TIMMBackbone',
+        model_name='regnety_006',
+        features_only=True,
+        out_indices=(1, 2, 3, 4),
+    ),
+    neck=dict(in_channels=608),
+)

@@ -1,0 +1,372 @@
+"""The main job: pretrain, compare, transfer and report, on real images.
+
+Every stage is a command of ``tools/`` or a function of the package, writes
+its result into its own folder, and is not repeated once it is there, so an
+interrupted demo goes on where it stopped.
+"""
+
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'configs' / 'demo'
+OSS = 'oss_resnet18w16-resnet18w32_1xb128-coslr-800i_garments.py'
+SWAV = 'swav_resnet18w16_1xb128-coslr-800i_garments.py'
+DETECTOR = 'faster-rcnn_resnet18w16-fpn_1xb8-300i_garments.py'
+METHODS = ('oss',)
+SHOWN = re.compile(
+    r'Iter\((train|val)\)|k-?nn|WARNING(?!.*(FileClient|HardDiskBackend))'
+    r'|ERROR|Error|error:'
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Settings of one demo.
+
+    Args:
+        work_dir: where everything goes.
+        data_root: folder of the garment scenes.
+        fashion_root: folder of Fashion-MNIST.
+        seeds: how many seeds to run, 0, 1, ...
+        options: overrides of the pretraining configs, ``key=value``.
+        detector_options: overrides of the detector config.
+        subset: numbers of single and multi scenes, train and val.
+        say: prints progress.
+    """
+
+    work_dir: Path
+    data_root: Path = Path('data/garments')
+    fashion_root: Path = Path('data/fashion_mnist')
+    seeds: int = 1
+    options: tuple[str, ...] = ()
+    detector_options: tuple[str, ...] = ()
+    single: tuple[int, int] = (40_000, 5_000)
+    multi: tuple[int, int] = (2_000, 500)
+    say: Callable[[str], None] = print
+
+
+def bfloat16_pays() -> bool:
+    """Whether this machine computes bfloat16 natively."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path('/proc/cpuinfo').read_text()
+    except OSError:
+        return False
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
+
+
+def write_json(path: Path, content) -> None:
+    """Write a file that is complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(path)
+
+
+def read_json(path: Path):
+    """Return the content of a JSON file, ``None`` without one."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def run_training(
+    demo: Demo, config: str, folder: Path, options: list[str]
+) -> None:
+    """Run ``tools/train.py``, resuming, and show its progress lines.
+
+    Raises:
+        RuntimeError: if it fails, with its last lines.
+        KeyboardInterrupt: after the training has stopped on Ctrl-C.
+    """
+    command = [
+        sys.executable,
+        '-W',
+        'ignore',
+        str(ROOT / 'tools' / 'train.py'),
+        str(CONFIGS / config),
+        '--work-dir',
+        str(folder),
+        '--resume',
+    ]
+    if config != DETECTOR and bfloat16_pays():
+        command.append('--amp')
+    if options:
+        command += ['--cfg-options', *options]
+    last: list[str] = []
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        for line in process.stdout:
+            line = line.rstrip()
+            last = [*last[-30:], line]
+            if SHOWN.search(line):
+                demo.say('    ' + re.sub(r'^.*? - INFO - ', '', line))
+        process.wait()
+    except KeyboardInterrupt:
+        # the terminal sent it to the training too
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+        raise
+    if process.returncode == 130:
+        raise KeyboardInterrupt
+    if process.returncode:
+        raise RuntimeError(
+            f'training {config} failed (status {process.returncode}); its '
+            f'log is in {folder}:\n' + '\n'.join(last)
+        )
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a finished training points to."""
+    return Path((folder / 'last_checkpoint').read_text().strip())
+
+
+def make_data(demo: Demo) -> None:
+    """Make the garment scenes, once."""
+    from mmssd.datasets import fashion_mnist, make_garment_scenes
+
+    make_garment_scenes(
+        demo.data_root,
+        fashion_mnist(demo.fashion_root),
+        single=demo.single,
+        single_scale=(0.7, 1.0),
+        multi=demo.multi,
+    )
+
+
+def pretrain(demo: Demo, method: str, seed: int) -> dict:
+    """Pretrain by one config and return the checkpoint and the minutes."""
+    folder = demo.work_dir / f'seed{seed}' / method
+    result = read_json(folder / 'result.json')
+    if result is None:
+        options = [
+            f'randomness.seed={seed}',
+            f'train_dataloader.dataset.data_root={demo.data_root}',
+            f'custom_hooks.1.bank.data_root={demo.data_root}',
+            f'custom_hooks.1.query.data_root={demo.data_root}',
+            *demo.options,
+        ]
+        config = {'oss': OSS, 'swav': SWAV}[method]
+        start = time.time()
+        run_training(demo, config, folder, options)
+        result = dict(
+            checkpoint=str(last_checkpoint(folder)),
+            minutes=(time.time() - start) / 60,
+        )
+        write_json(folder / 'result.json', result)
+    return result
+
+
+def load_model(seed: int, checkpoint: str | None = None):
+    """Build the demo's OSS model (or the untrained one of a seed)."""
+    from mmengine.runner import set_random_seed
+    from mmpretrain.registry import MODELS
+
+    from mmssd.apis.config import load_config
+    from mmssd.models.utils.checkpoint import load_checkpoint
+
+    name = OSS
+    state = None
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint)['state_dict']
+        if not any(key.startswith('teacher.') for key in state):
+            name = SWAV
+    set_random_seed(seed)
+    model = MODELS.build(load_config(CONFIGS / name).model)
+    if state is None:
+        logging.disable(logging.INFO)  # a line for every parameter
+        model.init_weights()
+        logging.disable(logging.NOTSET)
+    else:
+        model.load_state_dict(state)
+    return model.eval()
+
+
+def classify(
+    demo: Demo, name: str, seed: int, features: Callable
+) -> dict[str, float]:
+    """Return k-NN and linear accuracies, in percent, of one feature map.
+
+    Args:
+        demo: settings.
+        name: of the row, also of its result file.
+        seed: of the run; the 1 % subset is the same for all rows.
+        features: maps ``(N, S, S, 3)`` uint8 images to ``(N, C)``.
+    """
+    from mmssd.evaluation import knn_classify, linear_probe, stratified_subset
+
+    path = demo.work_dir / f'seed{seed}' / 'classify' / f'{name}.json'
+    result = read_json(path)
+    if result is not None:
+        return result
+    start = time.time()
+    x, y, vx, vy = single_scenes(demo)
+    train, val = features(x), features(vx)
+    predicted = knn_classify(train, y, val, k=20, temperature=0.07).argmax(1)
+    few = stratified_subset(y, fraction=0.01, seed=0)
+    result = dict(
+        knn=100 * (predicted == vy).float().mean().item(),
+        linear_1=linear_probe(train[few], y[few], val, vy)['top1'],
+        linear_100=linear_probe(train, y, val, vy)['top1'],
+        seconds=time.time() - start,
+    )
+    write_json(path, result)
+    return result
+
+
+def single_scenes(demo: Demo):
+    """Return train images and labels, val images and labels."""
+    arrays = []
+    for split in ('train', 'val'):
+        images = np.load(demo.data_root / f'single_{split}_images.npy')
+        labels = np.load(demo.data_root / f'single_{split}_labels.npy')
+        arrays += [images, torch.from_numpy(labels).long()]
+    return arrays
+
+
+def raw_pixels(images: np.ndarray) -> torch.Tensor:
+    """Return ``(N, 768)`` features: the images at 16 px."""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return torch.nn.functional.adaptive_avg_pool2d(x, 16).flatten(1)
+
+
+def network_features(model, part: str) -> Callable:
+    """Return the feature map of one network of a model."""
+    from mmssd.evaluation import extract_features
+
+    def features(images: np.ndarray) -> torch.Tensor:
+        return extract_features(model, images, part=part)[0]
+
+    return features
+
+
+def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
+    """Train and evaluate the detector from a backbone; return AP50.
+
+    A detector that finds nothing has an AP50 of 0.
+    """
+    folder = demo.work_dir / f'seed{seed}' / f'detect_{name}'
+    result = read_json(folder / 'result.json')
+    if result is not None:
+        return result
+    root = f'{demo.data_root}/multi/'
+    options = [
+        f'randomness.seed={seed}',
+        f'train_dataloader.dataset.data_root={root}',
+        f'val_dataloader.dataset.data_root={root}',
+        f'test_dataloader.dataset.data_root={root}',
+        f'val_evaluator.ann_file={root}instances_val.json',
+        f'test_evaluator.ann_file={root}instances_val.json',
+        *demo.detector_options,
+    ]
+    if backbone is None:
+        options.append('model.backbone.init_cfg=None')
+    else:
+        options.append(f'model.backbone.init_cfg.checkpoint={backbone}')
+    start = time.time()
+    run_training(demo, DETECTOR, folder, options)
+    scores = [
+        json.loads(line)
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
+    ap50 = [s['coco/bbox_mAP_50'] for s in scores if 'coco/bbox_mAP_50' in s]
+    result = dict(
+        ap50=100 * max(ap50[-1], 0.0) if ap50 else 0.0,
+        checkpoint=str(last_checkpoint(folder)),
+        minutes=(time.time() - start) / 60,
+        initialisation=backbone or 'random weights',
+    )
+    write_json(folder / 'result.json', result)
+    return result
+
+
+def export_student(demo: Demo, checkpoint: str, seed: int) -> str:
+    """Write the student's backbone for the detector; return the file."""
+    from mmssd.models.utils.checkpoint import load_checkpoint
+
+    path = demo.work_dir / f'seed{seed}' / 'oss' / 'student.pth'
+    state = load_checkpoint(checkpoint)['state_dict']
+    student = {k: v for k, v in state.items() if k.startswith('backbone.')}
+    torch.save(dict(state_dict=student), path)
+    return str(path)
+
+
+def run_seed(demo: Demo, seed: int) -> list[dict]:
+    """Run all stages for one seed; return the rows of the table."""
+    say, steps = demo.say, 6
+    tag = f'seed {seed}: ' if demo.seeds > 1 else ''
+    say(f'{tag}[2/{steps}] OSS: student and online teacher in one run')
+    oss = pretrain(demo, 'oss', seed)
+    say(f'{tag}[3/{steps}] SwAV alone, as many student updates')
+    swav = pretrain(demo, 'swav', seed)
+    say(f'{tag}[4/{steps}] k-NN and linear probes on frozen features')
+    trained = load_model(seed, oss['checkpoint'])
+    sources = {
+        'raw pixels': raw_pixels,
+        'untrained': network_features(load_model(seed), 'student'),
+        'SwAV alone': network_features(
+            load_model(seed, swav['checkpoint']), 'student'
+        ),
+        'OSS student': network_features(trained, 'student'),
+        'OSS teacher': network_features(trained, 'teacher'),
+    }
+    minutes = {
+        'SwAV alone': swav['minutes'],
+        'OSS student': oss['minutes'],
+        'OSS teacher': oss['minutes'],
+    }
+    rows = []
+    for name, features in sources.items():
+        slug = name.lower().replace(' ', '_')
+        scores = classify(demo, slug, seed, features)
+        say(
+            f'    {name:12s} k-NN {scores["knn"]:5.1f}  '
+            f'linear 1 % {scores["linear_1"]:5.1f}  '
+            f'linear 100 % {scores["linear_100"]:5.1f}'
+        )
+        rows.append(
+            dict(
+                method=name,
+                knn=scores['knn'],
+                linear_1=scores['linear_1'],
+                linear_100=scores['linear_100'],
+                minutes=minutes.get(name),
+                ap50=None,
+            )
+        )
+    say(f'{tag}[5/{steps}] Faster R-CNN on the multi scenes, twice')
+    student = export_student(demo, oss['checkpoint'], seed)
+    for name, slug, backbone in (
+        ('untrained', 'random', None),
+        ('OSS student', 'oss', student),
+    ):
+        say(f'    from {backbone or "random weights"}')
+        result = detect(demo, slug, seed, backbone)
+        next(r for r in rows if r['method'] == name)['ap50'] = result['ap50']
+    return rows
+
+
+def run_demo(demo: Demo) -> Path:
+    """Run the demo; return the report's file."""
+    from mmssd.visualization.report import write_report
+
+    demo.work_dir.mkdir(parents=True, exist_ok=True)
+    demo.say('[1/6] data: garment scenes from Fashion-MNIST')
+    make_data(demo)
+    tables = [run_seed(demo, seed) for seed in range(demo.seeds)]
+    demo.say('[6/6] report')
+    return write_report(demo.work_dir, demo.data_root, tables)

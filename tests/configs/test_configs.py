@@ -1,0 +1,108 @@
+"""Every config loads, builds, and trains a step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS as ENGINE_MODELS
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+
+from mmssd.apis.config import load_config, register_modules
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAVES = sorted(
+    path
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
+)
+OSS = [path for path in LEAVES if path.parent.name == 'oss']
+FAMILY = 'kd_resnet18-resnet50_8xb32-coslr-800e_in1k'
+
+
+def ids(path):
+    return path.stem
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids)
+def test_loads_and_builds_without_memory(path):
+    config = load_config(path)
+    scope = config.default_scope
+    pytest.importorskip(scope)
+    register_modules(scope)
+    with (
+        DefaultScope.overwrite_default_scope(scope),
+        torch.device('meta'),
+    ):
+        model = ENGINE_MODELS.build(config.model)
+    assert any(key.startswith('backbone.') for key in model.state_dict())
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids)
+def test_says_what_it_is(path):
+    first = path.read_text().splitlines()[0]
+    assert first.startswith('"""') and len(first) > 20
+
+
+def _teacher_file(folder):
+    """Write what the frozen teacher's run would have left."""
+    config = load_config(
+        ROOT / 'configs/oss/swav_resnet50_8xb32-coslr-800e_in1k.py'
+    )
+    model = MODELS.build(config.model)
+    path = folder / 'epoch_800.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        path
+        if path.stem == FAMILY
+        else pytest.param(path, marks=pytest.mark.slow)
+        for path in OSS
+    ],
+    ids=ids,
+)
+def test_oss_config_takes_a_step(path, tmp_path):
+    config = load_config(path)
+    teacher = config.model.get('teacher')
+    if teacher is not None and teacher.frozen:
+        teacher.checkpoint = _teacher_file(tmp_path)
+    if config.model.heads.get('domain'):
+        config.model.heads.domain.alpha = 1.0  # a ramp needs a runner
+    clustering = config.model.heads.clustering
+    clustering.freeze_prototypes = 0
+    model = MODELS.build(config.model)
+    if teacher is not None and teacher.frozen:
+        model.teacher.init_weights()
+        for head in model.heads.values():
+            head.prepare(model.teacher)
+    optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    views = [torch.randn(2, 3, 64, 64) for _ in range(2)]
+    views += [torch.randn(2, 3, 32, 32) for _ in range(2)]
+    model.train()
+    logs = model.train_step(
+        dict(inputs=views, data_samples=None), optim_wrapper
+    )
+
+    expected = {'clustering.loss_student'}
+    if teacher is not None and not teacher.frozen:
+        expected.add('clustering.loss_teacher')
+    if config.model.heads.get('domain'):
+        expected.add('domain.loss_domain')
+    terms = {key for key in logs if 'loss_' in key}
+    assert terms == expected
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    moved = {
+        k
+        for k, p in model.named_parameters()
+        if not torch.equal(before[k], p.detach())
+    }
+    for part in ('backbone.', 'neck.', 'heads.clustering.prototypes'):
+        assert any(key.startswith(part) for key in moved), part
+    teacher_moved = any(key.startswith('teacher.') for key in moved)
+    assert teacher_moved == (teacher is not None and not teacher.frozen)
