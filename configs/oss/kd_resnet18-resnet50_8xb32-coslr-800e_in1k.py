@@ -1,6 +1,6 @@
 """KD of Table 6: no dropout views, no feature classifier. Paper: 68.2.
 
-bash tools/dist_train.sh configs/oss/kd_resnet18-resnet50_8xb32-coslr-800e_in1k.py 8
+bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'oss_resnet18-resnet50_8xb32-coslr-800e_in1k.py'

@@ -4,7 +4,7 @@ Takes `work_dirs/swav_resnet50_8xb32-coslr-800e_in1k/epoch_800.pth`. Details
 are in a missing appendix: codes use the teacher's frozen prototypes, the
 student's own start as a copy, 130 epochs follow CompRess.
 
-    bash tools/dist_train.sh configs/oss/off-kd-drop_resnet18-resnet50_8xb32-coslr-130e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'kd-drop_resnet18-resnet50_8xb32-coslr-800e_in1k.py'

@@ -1,6 +1,6 @@
 """OSS with another student, Table 4: linear top-1 66.1 in the paper.
 
-bash tools/dist_train.sh configs/oss/oss_mobilenet-v2-resnet50_8xb32-coslr-200e_in1k.py 8
+bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'oss_resnet18-resnet50_8xb32-coslr-200e_in1k.py'

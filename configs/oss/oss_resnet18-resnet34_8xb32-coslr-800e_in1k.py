@@ -2,7 +2,7 @@
 
 Paper, probed at 200 / 400 of the 800 epochs: 61.0 / 63.1.
 
-    bash tools/dist_train.sh configs/oss/oss_resnet18-resnet34_8xb32-coslr-800e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'oss_resnet18-resnet50_8xb32-coslr-800e_in1k.py'

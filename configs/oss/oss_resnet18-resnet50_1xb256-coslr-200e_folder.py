@@ -4,7 +4,7 @@ Set the folder by --cfg-options train_dataloader.dataset.data_root=FOLDER.
 The iterations of `queue_start` and `freeze_prototypes` are those of
 ImageNet: set them to 15 epochs and 1 epoch of your data.
 
-    python tools/train.py configs/oss/oss_resnet18-resnet50_1xb256-coslr-200e_folder.py
+    python tools/train.py THIS_FILE
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 Stated by the paper: batch 256 on 8 GPUs, 800 epochs, dropout 0.1 and 0.05,
 weights 1. The rest follows SwAV at batch 256 (its appendix is not public).
 
-    bash tools/dist_train.sh configs/oss/oss_resnet18-resnet50_8xb32-coslr-800e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = [

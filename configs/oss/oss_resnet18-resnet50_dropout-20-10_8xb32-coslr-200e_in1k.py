@@ -2,7 +2,7 @@
 
 The length of the schedule of that table is not stated; 200 epochs here.
 
-    bash tools/dist_train.sh configs/oss/oss_resnet18-resnet50_dropout-20-10_8xb32-coslr-200e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'oss_resnet18-resnet50_8xb32-coslr-200e_in1k.py'

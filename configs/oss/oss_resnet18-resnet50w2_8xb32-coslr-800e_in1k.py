@@ -2,7 +2,7 @@
 
 Paper, probed at 200 / 400 of the 800 epochs: 64.2 / 66.4.
 
-    bash tools/dist_train.sh configs/oss/oss_resnet18-resnet50w2_8xb32-coslr-800e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'oss_resnet18-resnet50_8xb32-coslr-800e_in1k.py'

@@ -1,6 +1,6 @@
 """SwAV with dropout views, Table 6: linear top-1 64.2 in the paper.
 
-bash tools/dist_train.sh configs/oss/swav-drop_resnet18_8xb32-coslr-800e_in1k.py 8
+bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'swav_resnet18_8xb32-coslr-800e_in1k.py'

@@ -1,6 +1,6 @@
 """SwAV alone, Table 4: linear top-1 63.2 in the paper.
 
-bash tools/dist_train.sh configs/oss/swav_mobilenet-v2_8xb32-coslr-200e_in1k.py 8
+bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'swav_resnet18_8xb32-coslr-200e_in1k.py'

@@ -2,7 +2,7 @@
 
 The released 800-epoch teacher used batch 4096; this is the batch-256 recipe.
 
-    bash tools/dist_train.sh configs/oss/swav_resnet50_8xb32-coslr-800e_in1k.py 8
+    bash tools/dist_train.sh THIS_FILE 8
 """
 
 _base_ = 'swav_resnet18_8xb32-coslr-800e_in1k.py'
