@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import numpy as np
@@ -5,12 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmssd.evaluation import linear_probe as module
 from mmssd.evaluation.linear_probe import (
     linear_probe,
     logistic_regression,
     stratified_subset,
 )
+
+# the package exports the function of the same name
+module = importlib.import_module('mmssd.evaluation.linear_probe')
 
 
 def make_data(num=300, width=8, classes=4, seed=0, spread=1.0):
@@ -167,6 +170,26 @@ def test_unknown_test_class_counts_as_wrong():
     )
     assert more['top1'] == pytest.approx(known['top1'] / 2)
     assert more['class_mean'] == pytest.approx(known['class_mean'] * 4 / 5)
+
+
+def test_search_ends_after_two_no_better(monkeypatch):
+    x, y = make_data()
+    tried = []
+
+    def fit(x, y, weight_decay, num_classes, tolerance):
+        tried.append(weight_decay)
+        # right for all at 0.1 and 1e-3, for class 0 only elsewhere
+        if weight_decay in (0.1, 1e-3):
+            return logistic_regression(x, y, 1e-3, num_classes)
+        bias = torch.eye(num_classes, dtype=x.dtype)[0]
+        return x.new_zeros(num_classes, x.size(1)), bias
+
+    monkeypatch.setattr(module, 'logistic_regression', fit)
+    result = linear_probe(x, y, x, y)
+    assert result['weight_decay'] == 0.1  # the stronger of equals
+    # 10 is best at first, 1 no better, 0.1 better, two are not; final fit
+    expected = [10.0, 1.0, 0.1, 1e-2, 1e-3]
+    assert tried == [w for w in expected for _ in range(5)] + [0.1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,459 @@
+"""Taking a backbone out of a run, for this and for other libraries."""
+
+import ast
+import os
+import re
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from mmssd.models.utils.checkpoint import (
+    CheckpointError,
+    extract_state_dict,
+    load_checkpoint,
+    load_strictly,
+)
+from mmssd.models.utils.step import last_output
+from mmssd.version import __version__
+
+PARTS = {
+    'student': 'backbone.',
+    'teacher': 'teacher.backbone.',
+    'momentum': 'momentum.backbone.',
+}
+LAYOUTS = {
+    'mm': 'every backbone',
+    'torchvision': 'ResNet, ResNet_CIFAR, MobileNetV2',
+    'timm': 'ResNet, ResNet_CIFAR',
+}
+# Kernels of other libraries may sum in another order; a wrong key, stride
+# or activation is off by the size of the features themselves.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what it was compared with.
+
+    Attributes:
+        path: the file.
+        keys: number of its tensors; every one was used on reloading.
+        differences: largest absolute difference of the features from those
+            of the source, by the network that loaded the file.
+        note: why it was not compared with the other library, if so.
+    """
+
+    path: Path
+    keys: int
+    differences: dict[str, float]
+    note: str = ''
+
+
+# --- the config that a checkpoint carries -----------------------------------
+
+
+def _value(node: ast.AST) -> Any:
+    """Evaluate constants, containers and calls of ``dict``, nothing else."""
+    if isinstance(node, ast.Call):
+        if getattr(node.func, 'id', None) != 'dict':
+            raise ValueError(f'line {node.lineno} calls a function')
+        return dict(
+            *(_value(argument) for argument in node.args),
+            **{pair.arg: _value(pair.value) for pair in node.keywords},
+        )
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {_value(key): _value(value) for key, value in pairs}
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    return ast.literal_eval(node)
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """Read model and scope from the config text inside a checkpoint.
+
+    The text is Python that mmengine would run; a file from elsewhere may
+    contain anything, so here it is only parsed.
+
+    Raises:
+        ValueError: if it holds more than constants.
+    """
+    values = {}
+    for statement in ast.parse(text).body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        name = getattr(statement.targets[0], 'id', None)
+        if name in ('model', 'default_scope'):
+            values[name] = _value(statement.value)
+    return values
+
+
+def _backbone_config(
+    checkpoint: dict, config: str | Path | None, part: str, source: Path
+) -> tuple[dict, str]:
+    """Return the config of a backbone, and its scope."""
+    if config is not None:
+        from .config import load_config
+
+        cfg, origin = load_config(config), f'config {config}'
+    else:
+        text = (checkpoint.get('meta') or {}).get('cfg')
+        origin = f'the config inside {source}'
+        if not isinstance(text, str):
+            raise ValueError(
+                f'{source} does not carry the config of its run: give it '
+                'by --config'
+            )
+        try:
+            cfg = read_config(text)
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(
+                f'{origin} is not made of constants alone ({error}): give '
+                'it by --config'
+            ) from None
+    found = cfg.get('model') or {}
+    if part == 'teacher':
+        found = found.get('teacher') or {}
+    found = found.get('backbone')
+    if not isinstance(found, dict):
+        raise ValueError(
+            f'{origin} has no model.'
+            f'{"teacher." if part == "teacher" else ""}backbone: give that '
+            'of the run by --config'
+        )
+    found = dict(found)
+    found.pop('init_cfg', None)  # its weights come from the source
+    return found, cfg.get('default_scope') or 'mmpretrain'
+
+
+def _build(config: dict, scope: str) -> nn.Module:
+    from .config import register_modules
+
+    register_modules(scope)
+    with DefaultScope.overwrite_default_scope(scope):
+        backbone = MODELS.build(dict(config))
+    backbone.eval()  # returns nothing in some of them
+    return backbone
+
+
+# --- layouts ----------------------------------------------------------------
+
+
+def _select(state_dict: dict, part: str, source: Path) -> OrderedDict:
+    """Return the weights of one part, by the backbone's own keys."""
+    prefix = PARTS[part]
+    weights = OrderedDict(
+        (key[len(prefix) :], value.contiguous().clone())
+        for key, value in state_dict.items()
+        if key.startswith(prefix)
+    )
+    if weights:
+        return weights
+    if part == 'teacher' and 'teacher.checkpoint_path' in state_dict:
+        name = bytes(state_dict['teacher.checkpoint_path'].tolist())
+        raise CheckpointError(
+            f'{source} names the file of its frozen teacher instead of '
+            'holding the weights: extract the student of '
+            + name.rstrip(b'\0').decode()
+        )
+    there = [
+        name
+        for name, start in PARTS.items()
+        if any(key.startswith(start) for key in state_dict)
+    ]
+    raise CheckpointError(
+        f'{source} has no keys {prefix}*: '
+        + (
+            f'its parts are {", ".join(there)}, choose by --part'
+            if there
+            else 'it is not of this package or mmpretrain; its keys begin '
+            f'with {sorted({key.split(".")[0] for key in state_dict})[:10]}'
+        )
+    )
+
+
+def _kind(backbone: nn.Module) -> str:
+    return type(backbone).__name__
+
+
+def _refuse(backbone: nn.Module, layout: str, why: str = '') -> None:
+    raise ValueError(
+        f'layout {layout!r}: {_kind(backbone)} '
+        + (why or 'has no counterpart there that is known here')
+        + '. Supported are '
+        + '; '.join(f'{name}: {kinds}' for name, kinds in LAYOUTS.items())
+    )
+
+
+def _check_resnet(backbone: nn.Module, layout: str) -> None:
+    if backbone.deep_stem or backbone.avg_down:
+        _refuse(backbone, layout, 'has a deep stem or average pooling')
+    if backbone.style != 'pytorch' and backbone.depth >= 50:
+        _refuse(
+            backbone,
+            layout,
+            f'of style={backbone.style!r} has its strides in 1x1 '
+            'convolutions: it would load there, with other features',
+        )
+
+
+def _is_standard(backbone: nn.Module) -> bool:
+    """Whether a ResNet is the one of the papers, in the other libraries."""
+    return (
+        _kind(backbone) == 'ResNet'
+        and backbone.stem_channels == backbone.base_channels == 64
+        and getattr(backbone, 'expansion', None)
+        in (None, 1 if backbone.depth < 50 else 4)
+        and backbone.num_stages == 4
+        and tuple(backbone.strides) == (1, 2, 2, 2)
+        and tuple(backbone.dilations) == (1, 1, 1, 1)
+    )
+
+
+def _mobilenet_names(backbone: nn.Module) -> Callable[[str], str]:
+    """Return what renames keys of MobileNetV2 to those of torchvision."""
+    blocks: dict[str, tuple[int, int]] = {}
+    for stage in range(1, 8):
+        for index, block in enumerate(getattr(backbone, f'layer{stage}')):
+            name = f'layer{stage}.{index}.conv.'
+            # all but the last of its layers are grouped by torchvision
+            blocks[name] = (len(blocks) + 1, len(block.conv) - 1)
+    slots = {'conv': 0, 'bn': 1}
+
+    def rename(key: str) -> str:
+        top, slot, name = re.fullmatch(
+            r'(conv[12]\.|layer\d\.\d+\.conv\.\d+\.)(conv|bn)\.(.+)', key
+        ).groups()
+        if top in ('conv1.', 'conv2.'):
+            number = 0 if top == 'conv1.' else len(blocks) + 1
+            return f'features.{number}.{slots[slot]}.{name}'
+        block, _, layer = top[:-1].rpartition('.')
+        number, last = blocks[f'{block}.']
+        if int(layer) < last:
+            return f'features.{number}.conv.{layer}.{slots[slot]}.{name}'
+        return f'features.{number}.conv.{last + slots[slot]}.{name}'
+
+    return rename
+
+
+def convert(
+    backbone: nn.Module, weights: dict[str, Tensor], layout: str
+) -> OrderedDict[str, Tensor]:
+    """Rename the weights of a backbone to the keys of a layout.
+
+    Args:
+        backbone: the network that they are of.
+        weights: by the backbone's own keys.
+        layout: one of :data:`LAYOUTS`.
+
+    Raises:
+        ValueError: if the layout has no such network, listing what it has.
+    """
+    if layout == 'mm':
+        return OrderedDict((f'backbone.{k}', v) for k, v in weights.items())
+    if _kind(backbone) in ('ResNet', 'ResNet_CIFAR'):
+        _check_resnet(backbone, layout)
+        return OrderedDict(weights)
+    if _kind(backbone) == 'MobileNetV2' and layout == 'torchvision':
+        rename = _mobilenet_names(backbone)
+        return OrderedDict((rename(k), v) for k, v in weights.items())
+    return _refuse(backbone, layout)
+
+
+# --- comparison -------------------------------------------------------------
+
+
+def _counterpart(
+    backbone: nn.Module, layout: str
+) -> tuple[nn.Module | None, Callable | None, str]:
+    """Return the other library's network, its last map, or why not."""
+    if layout == 'mm':
+        return None, None, ''
+    kind = _kind(backbone)
+    if kind != 'MobileNetV2' and not _is_standard(backbone):
+        return (
+            None,
+            None,
+            (
+                f'{layout} has no {kind} of this stem, width or stride: its '
+                'features were compared within this library alone'
+            ),
+        )
+    if layout == 'timm':
+        try:
+            import timm
+        except ImportError:
+            return (
+                None,
+                None,
+                ('timm is not installed: features not compared with it'),
+            )
+        model = timm.create_model(f'resnet{backbone.depth}', num_classes=0)
+        return model, model.forward_features, ''
+    from torchvision import models
+
+    if kind == 'MobileNetV2':
+        model = models.mobilenet_v2(width_mult=backbone.widen_factor)
+        model.classifier = nn.Identity()
+        return model, model.features, ''
+    model = models.get_model(f'resnet{backbone.depth}')
+    model.fc = nn.Identity()
+    return model, nn.Sequential(*list(model.children())[:-2]), ''
+
+
+def _outputs(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return [tensor for item in output for tensor in _outputs(item)]
+
+
+@torch.no_grad()
+def _difference(wanted: Any, got: Any, what: str) -> float:
+    """Return the largest difference, or refuse the file."""
+    worst = 0.0
+    for a, b in zip(_outputs(wanted), _outputs(got), strict=True):
+        difference = (a - b).abs().max().item() if a.shape == b.shape else 1e9
+        if not difference <= TOLERANCE * max(1.0, a.abs().max().item()):
+            raise ValueError(
+                f'features of {what} differ from those of the source by '
+                f'{difference:g}: nothing was written; please report this '
+                'with the config of the backbone'
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+@torch.no_grad()
+def _verify(
+    path: Path, layout: str, config: dict, scope: str, backbone: nn.Module
+) -> tuple[dict[str, float], str]:
+    """Load a written file into new networks and compare their features."""
+    written = extract_state_dict(load_checkpoint(path))
+    size = getattr(backbone, 'img_size', 64)
+    size = size if isinstance(size, int) else size[0]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, size, size, generator=generator)
+    wanted = backbone(images)
+    differences = {}
+    if layout == 'mm' or _kind(backbone) != 'MobileNetV2':
+        weights = OrderedDict(
+            (key.removeprefix('backbone.'), value)
+            for key, value in written.items()
+        )
+        again = _build(config, scope)
+        load_strictly(again, weights, str(path))
+        differences[_kind(backbone)] = _difference(
+            wanted, again(images), 'the reloaded backbone'
+        )
+    model, features, note = _counterpart(backbone, layout)
+    if model is not None:
+        load_strictly(model.eval(), written, str(path))
+        features_of = f'{layout} {type(model).__name__}'
+        differences[features_of] = _difference(
+            last_output(wanted), features(images), features_of
+        )
+    return differences, note
+
+
+def _whole(config: dict, scope: str) -> dict:
+    """Let a backbone that is known give its last stage too."""
+    backbone = _build(config, scope)
+    if hasattr(backbone, 'num_stages') and hasattr(backbone, 'out_indices'):
+        return {**config, 'out_indices': (backbone.num_stages - 1,)}
+    if _kind(backbone) == 'MobileNetV2':
+        return {**config, 'out_indices': (7,)}
+    return config
+
+
+def export_backbone(
+    source: str | Path,
+    target: str | Path,
+    part: str = 'student',
+    layout: str = 'mm',
+    config: str | Path | None = None,
+    force: bool = False,
+) -> Export:
+    """Write one backbone of a checkpoint to a file of its own.
+
+    Before the file takes its place it is read again: every key must be used
+    by a newly built network, and the features must be those of the source.
+
+    Args:
+        source: checkpoint of a run.
+        target: file to write, replaced in one step.
+        part: ``'student'``, ``'teacher'`` (an online one) or
+            ``'momentum'``.
+        layout: ``'mm'`` keeps ``backbone.``, as mmpretrain, mmdet and mmseg
+            read by ``init_cfg=dict(type='Pretrained', checkpoint=...,
+            prefix='backbone.')``; ``'torchvision'`` and ``'timm'`` are flat
+            dicts with their keys, without a classifier.
+        config: config of the run, if the checkpoint carries none.
+        force: replace ``target``.
+
+    Returns:
+        What was written and compared.
+
+    Raises:
+        FileNotFoundError: if the source or the target's folder is missing.
+        FileExistsError: if the target exists and ``force`` is not set.
+        ValueError: if the source has no such part or does not fit its
+            config, or the layout has no such backbone.
+    """
+    source, target = Path(source), Path(target)
+    for name, value, known in (
+        ('part', part, PARTS),
+        ('layout', layout, LAYOUTS),
+    ):
+        if value not in known:
+            raise ValueError(f'{name}={value!r}: known are {list(known)}')
+    if target.exists() and not force:
+        raise FileExistsError(f'{target} exists: --force replaces it')
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'folder {target.parent} does not exist')
+    if target.exists() and target.samefile(source):
+        raise ValueError(f'{target} is the source itself: choose another')
+
+    checkpoint = load_checkpoint(source)
+    weights = _select(
+        extract_state_dict(checkpoint, str(source)), part, source
+    )
+    model_config, scope = _backbone_config(checkpoint, config, part, source)
+    if layout != 'mm':
+        model_config = _whole(model_config, scope)
+    backbone = _build(model_config, scope)
+    load_strictly(backbone, weights, f'{source} ({part})')
+    content: dict = convert(backbone, weights, layout)
+    keys = len(content)
+    if layout == 'mm':
+        meta = dict(mmssd_version=__version__, source=source.name, part=part)
+        content = dict(meta=meta, state_dict=content)
+
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f'.{target.name}.', suffix='.tmp'
+    )
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        differences, note = _verify(
+            Path(name), layout, model_config, scope, backbone
+        )
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    finally:
+        if os.path.exists(name):
+            os.remove(name)
+    return Export(target, keys, differences, note)

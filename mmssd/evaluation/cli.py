@@ -1,0 +1,81 @@
+"""Arguments and output that the analysis tools share."""
+
+import argparse
+import json
+
+from mmengine.config import DictAction
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from .features import PARTS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what tells which network on which images."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='of a run, or an exported backbone; none: the untrained network',
+    )
+    parser.add_argument(
+        '--part',
+        choices=PARTS,
+        default='student',
+        help='whose backbone (default: student)',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, default=256, help='images per batch'
+    )
+    parser.add_argument(
+        '--num-workers', type=int, default=0, help='processes that read'
+    )
+    parser.add_argument(
+        '--device', help='cpu, cuda, ...; by default what there is'
+    )
+    parser.add_argument(
+        '--out', metavar='FILE', help='write the result there, too'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings of the config to override, as key.subkey=value',
+    )
+
+
+def read_features(
+    args: argparse.Namespace,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return features and labels of the bank and the query set."""
+    from mmssd.apis.config import load_config
+
+    from .from_config import features_by_config
+
+    # mmengine would print every initialised parameter
+    MMLogger.get_current_instance().setLevel('WARNING')
+    return features_by_config(
+        load_config(args.config, args.cfg_options),
+        args.checkpoint,
+        args.part,
+        args.batch_size,
+        args.num_workers,
+        args.device or get_device(),
+    )
+
+
+def describe(args: argparse.Namespace, **results) -> str:
+    """Return the results as JSON, with what they are of; write it, too."""
+    record = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        part=args.part,
+        **results,
+    )
+    text = json.dumps(record, indent=1)
+    if args.out:
+        with open(args.out, 'w') as file:
+            file.write(text + '\n')
+    return text

@@ -1,0 +1,212 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS, MODELS
+from mmpretrain.utils import register_all_modules
+
+from mmssd.evaluation.features import extract_features
+from mmssd.evaluation.from_config import (
+    build_network,
+    features_by_config,
+    labelled_sets,
+)
+from mmssd.evaluation.knn import knn_accuracy
+from mmssd.evaluation.linear_probe import linear_probe, stratified_subset
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis'
+
+
+@DATASETS.register_module()
+class ConfigTestImages(BaseDataset):
+    """Noise around one grey level per class."""
+
+    def __init__(self, num, seed, labelled=True, **kwargs):
+        self.num, self.seed, self.labelled = num, seed, labelled
+        super().__init__(pipeline=[dict(type='PackInputs')], **kwargs)
+
+    def load_data_list(self):
+        rng = np.random.RandomState(self.seed)
+        items = []
+        for i in range(self.num):
+            image = 60 + 50 * (i % 3) + rng.randint(-50, 50, (8, 8, 3))
+            item = dict(img=image.astype(np.uint8))
+            if self.labelled:
+                item['gt_label'] = i % 3
+            items.append(item)
+        return items
+
+
+def images(num, seed, **kwargs):
+    return dict(type='ConfigTestImages', num=num, seed=seed, **kwargs)
+
+
+def make_config(**kwargs):
+    config = dict(
+        default_scope='mmpretrain',
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4
+            ),
+        ),
+        data_preprocessor=dict(mean=[128.0] * 3, std=[64.0] * 3),
+        custom_hooks=[
+            dict(type='HealthHook'),
+            dict(type='KNNProbeHook', bank=images(30, 1), query=images(12, 2)),
+        ],
+    )
+    return Config({**config, **kwargs})
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    register_all_modules(init_default_scope=False)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A checkpoint with weights that no initialisation gives."""
+    config = make_config()
+    model = MODELS.build(
+        dict(config.model, data_preprocessor=config.data_preprocessor)
+    )
+    generator = torch.Generator().manual_seed(3)
+    for p in model.parameters():
+        p.data = 0.2 * torch.randn(p.shape, generator=generator)
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(meta={}, state_dict=model.state_dict()), path)
+    return model, str(path)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def test_features_are_those_of_the_checkpoint(trained):
+    model, path = trained
+    found = features_by_config(make_config(), path, batch_size=7)
+    for name, config in (('bank', images(30, 1)), ('query', images(12, 2))):
+        expected, labels = extract_features(model, DATASETS.build(config))
+        torch.testing.assert_close(found[name][0], expected)
+        assert torch.equal(found[name][1], labels)
+
+
+def test_sets_on_top_come_first():
+    config = make_config(
+        bank=images(4, 5), query=dict(dataset=images(3, 6), batch_size=2)
+    )
+    sets = labelled_sets(config)
+    assert (sets['bank'].num, sets['query'].num) == (4, 3)
+    assert labelled_sets(make_config())['bank'].num == 30
+    with pytest.raises(ValueError, match='names no labelled images'):
+        labelled_sets(make_config(custom_hooks=[]))
+
+
+def test_untrained_network_is_said(caplog):
+    config = make_config()
+    with caplog.at_level('WARNING'):
+        first = build_network(config, None)
+    assert not first.training
+    assert first.data_preprocessor.mean.flatten().tolist() == [128.0] * 3
+    assert 'data_preprocessor' not in config.model
+
+
+def test_wrong_checkpoints(tmp_path, trained):
+    model, path = trained
+    with pytest.raises(FileNotFoundError, match=r'none\.pth'):
+        build_network(make_config(), tmp_path / 'none.pth')
+    state = model.state_dict()
+    other = {k.replace('backbone', 'trunk'): v for k, v in state.items()}
+    torch.save(dict(state_dict=other), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r"no key starts with 'backbone\.'"):
+        build_network(make_config(), tmp_path / 'other.pth')
+    state.pop('backbone.conv1.weight')
+    torch.save(dict(state_dict=state), tmp_path / 'cut.pth')
+    with pytest.raises(ValueError, match=r'missing key\(s\): conv1.weight'):
+        build_network(make_config(), tmp_path / 'cut.pth')
+    with pytest.raises(ValueError, match="part='teacher': the Image"):
+        build_network(make_config(), path, 'teacher')
+    with pytest.raises(ValueError, match="part='tutor'"):
+        build_network(make_config(), path, 'tutor')
+
+
+def test_labels_are_needed(trained):
+    config = make_config(bank=images(4, 5), query=images(3, 6, labelled=False))
+    with pytest.raises(ValueError, match='the query set .* has no labels'):
+        features_by_config(config, trained[1])
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(
+        f'analysis_{name}', TOOLS / f'{name}.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / 'config.py'
+    make_config(bank=images(60, 1), query=images(12, 2)).dump(path)
+    return str(path)
+
+
+def test_knn_tool(tmp_path, config_file, trained, capsys):
+    _, checkpoint = trained
+    out = tmp_path / 'knn.out'
+    load_tool('knn').main(
+        [config_file, checkpoint, '--k', '1', '5', '--device', 'cpu']
+        + ['--out', str(out), '--cfg-options', 'bank.num=30']
+    )
+    printed = capsys.readouterr().out
+    assert out.read_text() == printed
+    result = json.loads(printed)
+    found = features_by_config(make_config(), checkpoint)
+    expected = {
+        str(k): knn_accuracy(*found['bank'], *found['query'], k)
+        for k in (1, 5)
+    }
+    assert result['top1_by_k'] == pytest.approx(expected)
+    assert (result['bank'], result['query']) == (30, 12)
+    assert result['checkpoint'] == checkpoint
+
+
+def test_linear_probe_tool(config_file, trained, capsys):
+    _, checkpoint = trained
+    load_tool('linear_probe').main(
+        [config_file, checkpoint, '--fraction', '0.2', '1', '--seeds', '2']
+        + ['--device', 'cpu']
+    )
+    results = json.loads(capsys.readouterr().out)['results']
+    assert [(r['fraction'], r['seed'], r['rows']) for r in results] == [
+        (0.2, 0, 12),
+        (0.2, 1, 12),
+        (1.0, 0, 60),
+        (1.0, 1, 60),
+    ]
+    config = make_config(bank=images(60, 1), query=images(12, 2))
+    found = features_by_config(config, checkpoint)
+    (x, y), test = found['bank'], found['query']
+    rows = stratified_subset(y, fraction=0.2, seed=1)
+    expected = linear_probe(x[rows], y[rows], *test, seed=1)
+    assert results[1]['top1'] == pytest.approx(expected['top1'])
+    assert results[1]['weight_decay'] == expected['weight_decay']
+
+
+def test_tools_refuse_readably(config_file, tmp_path, capsys):
+    missing = str(tmp_path / 'none.pth')
+    for tool in ('knn', 'linear_probe'):
+        with pytest.raises(SystemExit) as error:
+            load_tool(tool).main([config_file, missing, '--device', 'cpu'])
+        assert error.value.code == 1
+        assert 'none.pth' in capsys.readouterr().err
