@@ -153,6 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         if item == 'metrics' and is_main_process():
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             mmengine.dump(metrics, args.out)
+        runner = None  # nothing may outlive the process group
 
 
 if __name__ == '__main__':

@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         cfg = prepare(args)
         runner = build_runner(cfg, args.launcher, args.resume or False)
         runner.train()
+        runner = None  # nothing may outlive the process group
 
 
 if __name__ == '__main__':

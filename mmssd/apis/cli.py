@@ -1,6 +1,7 @@
 """What the command-line tools share: arguments, and errors in one line."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -110,7 +111,11 @@ def readable_errors(
         sys.exit(1)
     finally:
         if distributed.is_available() and distributed.is_initialized():
+            # A wrapped model keeps the threads of gloo alive; one that has
+            # to wait for the interpreter while that shuts down aborts it.
+            gc.collect()
             distributed.destroy_process_group()
+            gc.collect()
 
 
 def _is_input(error: BaseException) -> bool:
@@ -144,7 +149,7 @@ def _write_to_log(text: str) -> str | None:
     """Append to the log file of the runner; its path, if there is one."""
     if DefaultScope.get_current_instance() is None:
         return None
-    for logger in MMLogger._instance_dict.values():
+    for logger in reversed(MMLogger._instance_dict.values()):
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 record = logging.LogRecord(

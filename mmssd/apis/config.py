@@ -83,6 +83,9 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Config:
         raise kind(f'config {path} cannot be read: {error}') from error
     if cfg_options:
         _merge_options(cfg, cfg_options)
+    # where the bases of mmpretrain's datasets say how to normalise
+    if cfg.get('data_preprocessor') and 'model' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     register_modules(cfg.get('default_scope'), path)
     return cfg
 

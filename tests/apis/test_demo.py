@@ -1,0 +1,90 @@
+"""The demo in miniature: all stages, the table, and going on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmssd.apis import demo as module
+from mmssd.apis.demo import Demo, raw_pixels, run_demo
+from mmssd.datasets.fashion_mnist import CLASSES, FashionMNISTArrays
+
+
+def test_raw_pixels_average_the_image():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    images[0, :2, :2, 0] = [[0, 255], [255, 0]]
+    features = raw_pixels(images)
+    assert features.shape == (1, 3 * 16 * 16)
+    assert features[0, 0].item() == pytest.approx(0.5)
+    assert features[0, 1:].abs().sum() == 0
+
+
+def _garments(n, seed):
+    """Ten shapes of garment-like blobs, enough to be told apart."""
+    random = np.random.RandomState(seed)
+    labels = np.arange(n) % 10
+    images = np.zeros((n, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 : 24 - label, 3 : 15 + label] = random.randint(60, 255)
+    return images, labels.astype(np.uint8)
+
+
+@pytest.mark.slow
+def test_all_stages_and_a_second_call(tmp_path, monkeypatch):
+    pytest.importorskip('mmdet')
+    pytest.importorskip('skimage')
+    garments = FashionMNISTArrays(
+        *_garments(600, 0), *_garments(200, 1), classes=CLASSES
+    )
+    monkeypatch.setattr(
+        'mmssd.datasets.fashion_mnist', lambda root: garments, raising=False
+    )
+    said = []
+    demo = Demo(
+        work_dir=tmp_path / 'run',
+        data_root=tmp_path / 'data',
+        single=(600, 200),
+        multi=(24, 8),
+        options=(
+            'train_cfg.max_iters=4',
+            'default_hooks.logger.interval=2',
+            'default_hooks.checkpoint.interval=2',
+            'custom_hooks.1.interval=2',
+        ),
+        detector_options=(
+            'train_cfg.max_iters=2',
+            'train_cfg.val_interval=2',
+            'default_hooks.logger.interval=1',
+        ),
+        say=said.append,
+    )
+    report = run_demo(demo)
+    rows = json.loads((report.parent / 'table.json').read_text())[0]
+    names = [row['method'] for row in rows]
+    assert names == [
+        'raw pixels',
+        'untrained',
+        'SwAV alone',
+        'OSS student',
+        'OSS teacher',
+    ]
+    for row in rows:
+        for key in ('knn', 'linear_1', 'linear_100'):
+            assert 0 <= row[key] <= 100
+    # an untrained detector finds nothing: 0, not a missing number
+    assert [row['ap50'] is None for row in rows] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    for name in ('losses.png', 'knn.png', 'detections.png'):
+        assert (report.parent / name).stat().st_size > 5000
+
+    # everything is there: the second call trains nothing
+    def refuse(*args):
+        raise AssertionError('trained again')
+
+    monkeypatch.setattr(module, 'run_training', refuse)
+    assert run_demo(demo) == report
