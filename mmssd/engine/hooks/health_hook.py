@@ -11,6 +11,7 @@ from torch.nn.utils import get_total_norm
 from mmssd.evaluation.features import unwrap
 
 SHOWN = 10  # names in a message
+COUNTER = 'num_batches_tracked'
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -155,38 +156,36 @@ class HealthHook(Hook):
         """Compare a checkpoint to resume from with the model."""
         if not (self.strict_resume and runner._resume):
             return
-        wanted = unwrap(runner.model).state_dict()
         given = {
             key.removeprefix('module.'): value
             for key, value in checkpoint.get('state_dict', checkpoint).items()
         }
-        problems = []
-        if missing := wanted.keys() - given.keys():
-            problems.append(
-                f'{len(missing)} missing: ' + _listing(sorted(missing))
+        try:
+            # by torch itself, so that modules have their say; mmengine will
+            # load the same once more
+            missing, unexpected = unwrap(runner.model).load_state_dict(
+                given, strict=False
             )
-        if unexpected := given.keys() - wanted.keys():
-            problems.append(
-                f'{len(unexpected)} unexpected: '
-                + _listing(sorted(unexpected))
+            reshaped = []
+        except RuntimeError as error:
+            missing = unexpected = []
+            reshaped = [line.strip() for line in str(error).splitlines()[1:]]
+        # a counter that no forward pass reads, unknown to old files
+        missing = [k for k in missing if not k.endswith(COUNTER)]
+        problems = [
+            f'{len(names)} {what}: {_listing(names)}'
+            for what, names in (
+                ('missing', missing),
+                ('unexpected', unexpected),
+                ('of another shape', reshaped),
             )
-        reshaped = [
-            f'{key} {tuple(given[key].shape)} for {tuple(value.shape)}'
-            for key, value in wanted.items()
-            if isinstance(value, Tensor)
-            and key in given
-            and given[key].shape != value.shape
+            if names
         ]
-        if reshaped:
-            problems.append(
-                f'{len(reshaped)} of another shape: ' + _listing(reshaped)
-            )
         if problems:
             raise ValueError(
                 f'cannot resume from {runner._load_from or runner.work_dir}: '
-                'its checkpoint is not of this model ('
-                + '; '.join(problems)
-                + '). Resume with the config that wrote it, or start afresh '
+                f'its checkpoint is not of this model ({"; ".join(problems)})'
+                '. Resume with the config that wrote it, or start afresh '
                 'from its weights with load_from and resume=False'
             )
 

@@ -233,12 +233,12 @@ def trained(tmp_path, **model):
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
     [
-        ({}, dict(extra=True), '2 missing: extra.bias, extra.weight'),
-        (dict(extra=True), {}, '2 unexpected: extra.bias, extra.weight'),
+        ({}, dict(extra=True), '2 missing: extra.weight, extra.bias'),
+        (dict(extra=True), {}, '2 unexpected: extra.weight, extra.bias'),
         (
             dict(width=5),
             {},
-            r'3 of another shape: first.weight \(5, 3\) for \(2, 3\)',
+            r'3 of another shape: size mismatch for first.weight',
         ),
     ],
 )
@@ -249,6 +249,36 @@ def test_resume_is_strict(tmp_path, old, new, message):
         runner.train()
     assert path in str(error.value)
     assert not checkpoints(tmp_path / 'new')
+
+
+def test_modules_have_their_say_on_resuming(tmp_path):
+    path = trained(tmp_path)
+    runner = build_runner(tmp_path / 'new', load_from=path, resume=True)
+
+    # as a frozen teacher that is saved by reference
+    class Referring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.register_state_dict_post_hook(self.leave_out)
+            self.register_load_state_dict_post_hook(
+                lambda _, keys: keys.missing_keys.clear()
+            )
+
+        @staticmethod
+        def leave_out(module, state, prefix, _):
+            del state[prefix + 'weight']
+
+    runner.model.other = Referring()
+    runner.model.norm = nn.BatchNorm1d(1)
+    state = torch.load(path, weights_only=False)
+    for key, value in runner.model.norm.state_dict().items():
+        if key != 'num_batches_tracked':  # as in old files
+            state['state_dict'][f'norm.{key}'] = value
+    torch.save(state, path)
+    runner._train_loop.update(max_iters=7)
+    with pytest.raises(ValueError, match='parameter group'):
+        runner.train()  # the optimizer's turn: the model was accepted
 
 
 def test_resume_of_the_same_model_and_load_from(tmp_path):
