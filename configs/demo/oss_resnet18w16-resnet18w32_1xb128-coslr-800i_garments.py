@@ -55,8 +55,10 @@ model = dict(
             codes_from='teacher',
             train=('teacher', 'student'),
             dropout_views=True,
-            queue_length=1024,
-            queue_start=100,
+            # late: while the embeddings still change fast, codes shared
+            # with old ones are worse than codes of the batch alone
+            queue_length=256,
+            queue_start=400,
             freeze_prototypes=100,
         ),
         # a tenth of the reversal: at this learning rate a full one makes

@@ -1,79 +1,16 @@
-# Any folder of images, SwAV's views: 2 x 224 px and 6 x 96 px.
+# Any folder of pictures, with the views of the ImageNet recipe. Yours:
+#   --cfg-options train_dataloader.dataset.data_root=/path/to/pictures
+_base_ = 'imagenet_swav_2x224-6x96.py'
+
 data_root = 'data/images'
-mean = [123.675, 116.28, 103.53]
-std = [58.395, 57.12, 57.375]
-photometric = [
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(
-                type='ColorJitter',
-                brightness=0.8,
-                contrast=0.8,
-                saturation=0.8,
-                hue=0.2,
-            )
-        ],
-        prob=0.8,
-    ),
-    dict(
-        type='RandomGrayscale',
-        prob=0.2,
-        keep_channels=True,
-        channel_weights=(0.114, 0.587, 0.2989),  # BGR
-    ),
-    # magnitude_std='inf' makes the radius uniform in the range
-    dict(
-        type='GaussianBlur',
-        magnitude_range=(0.1, 2.0),
-        magnitude_std='inf',
-        prob=0.5,
-    ),
-    dict(type='RandomFlip', prob=0.5),
-]
-global_view = [
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.14, 1.0),
-        backend='pillow',
-    ),
-    *photometric,
-]
-small_view = [
-    dict(
-        type='RandomResizedCrop',
-        scale=96,
-        crop_ratio_range=(0.05, 0.14),
-        backend='pillow',
-    ),
-    *photometric,
-]
-train_pipeline = [
-    dict(type='LoadImage'),
-    dict(
-        type='MultiView',
-        num_views=[2, 6],
-        transforms=[global_view, small_view],
-    ),
-    dict(type='PackInputs'),
-]
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
+        _delete_=True,  # ImageNet has a split
         type='UnlabelledFolder',
         data_root=data_root,
-        pipeline=train_pipeline,
-    ),
-)
-model = dict(
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor', mean=mean, std=std, to_rgb=True
+        pipeline=[
+            dict(type='LoadImage', max_broken=100),
+            *_base_.train_pipeline[1:],
+        ],
     )
 )

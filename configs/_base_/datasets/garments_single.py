@@ -22,16 +22,14 @@ photometric = dict(
     grey_prob=0.2,
     blur_prob=0.0,
 )
-model = dict(
-    data_preprocessor=dict(
-        type='MultiCropPreprocessor',
-        mean=mean,
-        std=std,
-        views=[
-            dict(num=2, size=32, scale=(0.6, 1.0), **photometric),
-            dict(num=2, size=20, scale=(0.4, 0.8), **photometric),
-        ],
-    )
+data_preprocessor = dict(
+    type='MultiCropPreprocessor',
+    mean=mean,
+    std=std,
+    views=[
+        dict(num=2, size=32, scale=(0.6, 1.0), **photometric),
+        dict(num=2, size=20, scale=(0.4, 0.8), **photometric),
+    ],
 )
 # the labelled sets of the k-NN probe
 eval_pipeline = [dict(type='PackInputs')]
