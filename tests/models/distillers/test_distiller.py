@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmssd.models.distillers.distiller import Distiller, build_heads
+from mmssd.models.distillers.teacher import Teacher
 from mmssd.models.heads import feature_classifier_head
 from mmssd.models.heads.base_head import DistillHead
 from mmssd.models.heads.feature_classifier_head import dann_ramp
@@ -495,6 +496,67 @@ def test_encodings_of_a_frozen_teacher_carry_no_graph():
     assert all(z.requires_grad for z in spy.steps[1].teacher.embeddings)
 
 
+def test_the_real_teacher(tmp_path):
+    """off.KD-Drop: a student taught by a SwAV run's own checkpoint."""
+    torch.manual_seed(1)
+    swav = Distiller(
+        Backbone(7), make_neck(7), dict(clustering=clustering(**SWAV))
+    )
+    swav.loss(make_views())  # statistics, and prototypes of unit length
+    path = tmp_path / 'swav.pth'
+    torch.save(dict(state_dict=swav.state_dict()), path)
+    model = make(
+        dict(
+            clustering=clustering(train=('student',), teacher_prototypes=True),
+            domain=DOMAIN,
+        ),
+        teacher=dict(
+            backbone=Backbone(7),
+            neck=make_neck(7),
+            checkpoint=str(path),
+            extra_keys=dict(prototypes='heads.clustering.prototypes.weight'),
+        ),
+    )
+    assert isinstance(model.teacher, Teacher)
+    with pytest.raises(RuntimeError, match=r'init_weights\(\)'):
+        model.loss(make_views())
+    model.init_weights()
+    model.train()
+    assert not any(m.training for m in model.teacher.modules())
+    prototypes = swav.heads['clustering'].prototypes.weight
+    torch.testing.assert_close(
+        model.heads['clustering'].teacher_prototypes, prototypes.detach()
+    )
+    for name in ('backbone', 'neck'):
+        loaded = getattr(model.teacher, name).state_dict()
+        for key, value in getattr(swav, name).state_dict().items():
+            assert torch.equal(loaded[key], value), key
+    total(model.loss(make_views())).backward()
+    for name, parameter in model.named_parameters():
+        taught = not name.startswith('teacher')
+        assert (parameter.grad is not None) == taught, name
+    # ten steps later the teacher says the same
+    view = make_views()[0]
+    output = model.teacher.neck(model.teacher.backbone(view))[0]
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=0.5
+    )
+    for _ in range(10):
+        total(model.loss(make_views())).backward()
+        optimizer.step()
+    assert torch.equal(
+        model.teacher.neck(model.teacher.backbone(view))[0], output
+    )
+
+
+def test_the_real_teacher_online():
+    model = make(
+        teacher=dict(backbone=Backbone(7), neck=make_neck(7), frozen=False)
+    )
+    total(model.loss(make_views())).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 # --- momentum student -------------------------------------------------------
 
 MOMENTUM = Needs(
@@ -531,9 +593,10 @@ def test_momentum_students_statistics_are_its_own():
     spy = Spy(MOMENTUM)
     model = make(dict(spy=spy), momentum=dict(decay=0.0))
     model.loss(make_views())
+    model.loss(make_views())
     own, student = model.momentum.backbone.norm, model.backbone.norm
-    assert own.num_batches_tracked == 1
-    assert student.num_batches_tracked == 2  # also the small crops
+    assert own.num_batches_tracked == 2
+    assert student.num_batches_tracked == 4  # also the small crops
     assert not torch.equal(own.running_mean, student.running_mean)
 
 
@@ -543,7 +606,7 @@ def test_momentum_student_is_not_trained_and_rests_in_evaluation():
     model.loss(make_views())['spy.loss_spy'].backward()
     assert all(p.grad is None for p in model.momentum.parameters())
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in model.backbone.parameters():
             parameter.add_(1)
     model.eval()
     before = [p.clone() for p in model.momentum.parameters()]
