@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def write_json(path: Path, content) -> None:
 def read_json(path: Path):
     """Return the content of a JSON file, ``None`` without one."""
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+@contextmanager
+def timed(folder: Path) -> Iterator[Callable[[], float]]:
+    """Count the minutes of a stage over all calls that it took."""
+    path = folder / 'seconds.json'
+    start, before = time.time(), read_json(path) or 0.0
+
+    def minutes() -> float:
+        return (before + time.time() - start) / 60
+
+    try:
+        yield minutes
+    finally:
+        write_json(path, 60 * minutes())
 
 
 def run_training(
@@ -160,11 +176,10 @@ def pretrain(demo: Demo, method: str, seed: int) -> dict:
             *demo.options,
         ]
         config = {'oss': OSS, 'swav': SWAV}[method]
-        start = time.time()
-        run_training(demo, config, folder, options)
+        with timed(folder) as minutes:
+            run_training(demo, config, folder, options)
         result = dict(
-            checkpoint=str(last_checkpoint(folder)),
-            minutes=(time.time() - start) / 60,
+            checkpoint=str(last_checkpoint(folder)), minutes=minutes()
         )
         write_json(folder / 'result.json', result)
     return result
@@ -276,8 +291,8 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
         options.append('model.backbone.init_cfg=None')
     else:
         options.append(f'model.backbone.init_cfg.checkpoint={backbone}')
-    start = time.time()
-    run_training(demo, DETECTOR, folder, options)
+    with timed(folder) as minutes:
+        run_training(demo, DETECTOR, folder, options)
     scores = [
         json.loads(line)
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
@@ -287,7 +302,7 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
     result = dict(
         ap50=100 * max(ap50[-1], 0.0) if ap50 else 0.0,
         checkpoint=str(last_checkpoint(folder)),
-        minutes=(time.time() - start) / 60,
+        minutes=minutes(),
         initialisation=backbone or 'random weights',
     )
     write_json(folder / 'result.json', result)
@@ -296,12 +311,10 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
 
 def export_student(demo: Demo, checkpoint: str, seed: int) -> str:
     """Write the student's backbone for the detector; return the file."""
-    from mmssd.models.utils.checkpoint import load_checkpoint
+    from .export import export_backbone
 
     path = demo.work_dir / f'seed{seed}' / 'oss' / 'student.pth'
-    state = load_checkpoint(checkpoint)['state_dict']
-    student = {k: v for k, v in state.items() if k.startswith('backbone.')}
-    torch.save(dict(state_dict=student), path)
+    export_backbone(checkpoint, path, force=True)
     return str(path)
 
 
