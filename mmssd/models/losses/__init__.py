@@ -1,5 +1,31 @@
 """Formulas of the objectives: pure functions and thin modules."""
 
+from .attention_transfer import AttentionTransferLoss, attention_transfer
+from .embedding_mse import EmbeddingMSELoss, embedding_mse
+from .info_nce import InfoNCELoss, info_nce
+from .relation import RelationLoss, relation_angle, relation_distance
+from .similarity_distillation import (
+    CompressLoss,
+    SimilarityDistillationLoss,
+    compress,
+    similarity_distillation,
+)
 from .swapped_prediction import SwappedPredictionLoss, swapped_prediction
 
-__all__ = ['SwappedPredictionLoss', 'swapped_prediction']
+__all__ = [
+    'AttentionTransferLoss',
+    'CompressLoss',
+    'EmbeddingMSELoss',
+    'InfoNCELoss',
+    'RelationLoss',
+    'SimilarityDistillationLoss',
+    'SwappedPredictionLoss',
+    'attention_transfer',
+    'compress',
+    'embedding_mse',
+    'info_nce',
+    'relation_angle',
+    'relation_distance',
+    'similarity_distillation',
+    'swapped_prediction',
+]

@@ -1,0 +1,278 @@
+"""Matching similarity distributions over a queue (SEED, CompRess)."""
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .swapped_prediction import check_temperature
+
+# Scores of one block of rows: 16 MiB in float32, whatever N and K.
+BLOCK = 2**22
+
+
+def _float(*tensors: Tensor) -> torch.dtype:
+    """At least float32; float64 if any tensor is."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+class _QueueDivergence(torch.autograd.Function):
+    """Divergence of two distributions over queue rows, block by block.
+
+    The gradient needs the softmax of all N x K scores, but its result is
+    N x D: it is computed along with the value, and the scores are dropped.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        student: Tensor,
+        teacher: Tensor,
+        student_queue: Tensor,
+        teacher_queue: Tensor,
+        student_temperature: float,
+        teacher_temperature: float,
+        own_anchor: bool,
+        subtract_entropy: bool,
+    ) -> Tensor:
+        rows = max(1, BLOCK // max(1, len(student_queue)))
+        total = student.new_zeros(())
+        gradient = torch.empty_like(student)
+        for start in range(0, len(student), rows):
+            block = slice(start, start + rows)
+            s, t = student[block], teacher[block]
+            target = t @ teacher_queue.t()
+            scores = s @ student_queue.t()
+            if own_anchor:
+                target = torch.cat([(t * t).sum(1, keepdim=True), target], 1)
+                scores = torch.cat([(s * t).sum(1, keepdim=True), scores], 1)
+            log_p = F.log_softmax(target.div_(teacher_temperature), dim=1)
+            del target
+            log_q = F.log_softmax(scores.div_(student_temperature), dim=1)
+            del scores
+            p = log_p.exp()
+            total -= (p * log_q).sum()
+            if subtract_entropy:
+                total += torch.xlogy(p, p).sum()
+            error = log_q.exp_().sub_(p)
+            if own_anchor:
+                own, error = error[:, :1], error[:, 1:]
+                torch.addmm(own * t, error, student_queue, out=gradient[block])
+            else:
+                torch.mm(error, student_queue, out=gradient[block])
+        ctx.save_for_backward(
+            gradient.div_(student_temperature * len(student))
+        )
+        return total / len(student)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (gradient,) = ctx.saved_tensors
+        return grad * gradient, *[None] * 7
+
+
+def _check(
+    student: Tensor, teacher: Tensor, queues: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    if student.dim() != 2 or len(student) != len(teacher) or not len(student):
+        raise ValueError(
+            f'student {tuple(student.shape)} and teacher '
+            f'{tuple(teacher.shape)} must be rows of the same images'
+        )
+    for name, (queue, rows) in queues.items():
+        if queue.dim() != 2 or queue.size(1) != rows.size(1):
+            raise ValueError(
+                f'{name} {tuple(queue.shape)} does not fit rows of width '
+                f'{rows.size(1)}'
+            )
+
+
+def similarity_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    queue: Tensor,
+    student_temperature: float = 0.2,
+    teacher_temperature: float = 0.01,
+) -> Tensor:
+    r"""Cross-entropy between similarity distributions over a queue (SEED).
+
+    With unit rows s of the student and t of the teacher, and the anchors
+    :math:`A = (t, d_1, \dots, d_K)`, the teacher's own embedding and the
+    queue:
+
+    .. math::
+        L = -\frac{1}{N} \sum_n \sum_j
+        \mathrm{softmax}_j(t_n A^T / \tau_T)
+        \log \mathrm{softmax}_j(s_n A^T / \tau_S)
+
+    `SEED: Self-supervised Distillation For Visual Representation
+    <https://arxiv.org/abs/2101.04731>`_, section 3.2.
+
+    Memory: scores are held for a block of rows at a time (at most about
+    five tensors of 4 Mi numbers, or of one row); what is kept for the
+    backward pass is the gradient of the student rows, N x D. Second
+    derivatives are not available.
+
+    Args:
+        student: ``(N, D)`` rows, normalised here.
+        teacher: ``(N, D)`` rows of the same images, normalised here; used
+            without gradient.
+        queue: ``(K, D)`` earlier teacher rows, as they are; no gradient.
+        student_temperature: :math:`\tau_S` > 0.
+        teacher_temperature: :math:`\tau_T` > 0. The published code has
+            1e-4, close to a one-hot target on the own anchor.
+
+    Returns:
+        Scalar, in at least float32.
+
+    Raises:
+        ValueError: for shapes that do not fit or a temperature that is not
+            positive and finite.
+    """
+    check_temperature(student_temperature, 'student_temperature')
+    check_temperature(teacher_temperature, 'teacher_temperature')
+    _check(student, teacher, dict(queue=(queue, teacher)))
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f'student {tuple(student.shape)} and teacher '
+            f'{tuple(teacher.shape)} must have one width: give the student '
+            'a projector of the width of the teacher'
+        )
+    dtype = _float(student, teacher)
+    with torch.autocast(student.device.type, enabled=False):
+        anchors = queue.detach().to(dtype)
+        return _QueueDivergence.apply(
+            F.normalize(student.to(dtype), dim=1),
+            F.normalize(teacher.detach().to(dtype), dim=1),
+            anchors,
+            anchors,
+            student_temperature,
+            teacher_temperature,
+            True,
+            False,
+        )
+
+
+def compress(
+    student: Tensor,
+    teacher: Tensor,
+    student_queue: Tensor,
+    teacher_queue: Tensor,
+    temperature: float = 0.04,
+) -> Tensor:
+    r"""KL divergence between similarity distributions (CompRess).
+
+    .. math::
+        L = \frac{1}{N} \sum_n \mathrm{KL}\big(
+        \mathrm{softmax}(t_n M_T^T / \tau) \,\|\,
+        \mathrm{softmax}(s_n M_S^T / \tau) \big)
+
+    `CompRess: Self-Supervised Learning by Compressing Representations
+    <https://arxiv.org/abs/2010.14713>`_, eq. 1 and 2. The images of the
+    batch are not among the anchors. With two queues row j of both belongs
+    to one image and widths may differ (2q); for 1q pass the teacher's queue
+    twice. Memory as for :func:`similarity_distillation`.
+
+    Args:
+        student: ``(N, D_S)`` rows, normalised here.
+        teacher: ``(N, D_T)`` rows, normalised here; no gradient.
+        student_queue: ``(K, D_S)`` anchors as they are; no gradient.
+        teacher_queue: ``(K, D_T)``, likewise.
+        temperature: :math:`\tau` > 0, the same on both sides.
+
+    Returns:
+        Scalar >= 0, in at least float32.
+
+    Raises:
+        ValueError: for shapes that do not fit or a temperature that is not
+            positive and finite.
+    """
+    check_temperature(temperature)
+    _check(
+        student,
+        teacher,
+        dict(
+            student_queue=(student_queue, student),
+            teacher_queue=(teacher_queue, teacher),
+        ),
+    )
+    if len(student_queue) != len(teacher_queue):
+        raise ValueError(
+            f'student_queue of {len(student_queue)} and teacher_queue of '
+            f'{len(teacher_queue)} rows: row j of both must be one image'
+        )
+    dtype = _float(student, teacher)
+    with torch.autocast(student.device.type, enabled=False):
+        return _QueueDivergence.apply(
+            F.normalize(student.to(dtype), dim=1),
+            F.normalize(teacher.detach().to(dtype), dim=1),
+            student_queue.detach().to(dtype),
+            teacher_queue.detach().to(dtype),
+            temperature,
+            temperature,
+            False,
+            True,
+        )
+
+
+@MODELS.register_module()
+class SimilarityDistillationLoss(nn.Module):
+    """Module form of :func:`similarity_distillation`.
+
+    Args:
+        student_temperature, teacher_temperature: see there.
+    """
+
+    def __init__(
+        self,
+        student_temperature: float = 0.2,
+        teacher_temperature: float = 0.01,
+    ) -> None:
+        super().__init__()
+        check_temperature(student_temperature, 'student_temperature')
+        check_temperature(teacher_temperature, 'teacher_temperature')
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+
+    def forward(
+        self, student: Tensor, teacher: Tensor, queue: Tensor
+    ) -> Tensor:
+        """Return the scalar loss."""
+        return similarity_distillation(
+            student,
+            teacher,
+            queue,
+            self.student_temperature,
+            self.teacher_temperature,
+        )
+
+
+@MODELS.register_module()
+class CompressLoss(nn.Module):
+    """Module form of :func:`compress`.
+
+    Args:
+        temperature: see there.
+    """
+
+    def __init__(self, temperature: float = 0.04) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        self.temperature = temperature
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        student_queue: Tensor,
+        teacher_queue: Tensor,
+    ) -> Tensor:
+        """Return the scalar loss."""
+        return compress(
+            student, teacher, student_queue, teacher_queue, self.temperature
+        )
