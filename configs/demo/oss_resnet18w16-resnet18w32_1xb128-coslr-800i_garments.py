@@ -61,8 +61,8 @@ model = dict(
             queue_start=400,
             freeze_prototypes=100,
         ),
-        # a tenth of the reversal: at this learning rate a full one makes
-        # the classifier and the embeddings chase each other
+        # a tenth of the reversal: with a full one, in so short a run, the
+        # classifier and the embeddings chase each other
         domain=dict(type='FeatureClassifierHead', embed_dim=64, alpha=0.1),
     ),
     channels_last=True,
