@@ -59,7 +59,6 @@ model = dict(
             # with old ones are worse than codes of the batch alone
             queue_length=256,
             queue_start=400,
-            freeze_prototypes=100,
         ),
         # a tenth of the reversal: with a full one, in so short a run, the
         # classifier and the embeddings chase each other

@@ -21,7 +21,6 @@ model = dict(
             train=('student',),
             queue_length=256,
             queue_start=400,
-            freeze_prototypes=100,
         ),
     ),
 )
