@@ -7,7 +7,6 @@ Interrupt it with Ctrl-C and run it again: it goes on where it stopped.
 
 import argparse
 import functools
-import logging
 import sys
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def main() -> int:
     if args.seeds < 1:
         print(f'error: SEEDS={args.seeds}: must be >= 1', file=sys.stderr)
         return 2
-    logging.getLogger('mmengine').setLevel(logging.WARNING)
     demo = Demo(
         work_dir=args.work_dir,
         data_root=args.data_root,

@@ -54,8 +54,10 @@ def prepare(args: argparse.Namespace) -> configs.Config:
         cfg, not args.no_pin_memory, not args.no_persistent_workers
     )
     configs.set_atomic_checkpoints(cfg)
+    configs.set_health(cfg)
     if args.no_validate:
         configs.disable_validation(cfg)
+    configs.check_data_roots(cfg)
     if args.amp:
         configs.set_amp(cfg)
     if args.auto_scale_lr:

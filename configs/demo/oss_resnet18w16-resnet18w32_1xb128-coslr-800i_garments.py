@@ -69,7 +69,7 @@ model = dict(
 
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2),
+    checkpoint=dict(by_epoch=False, interval=50, max_keep_ckpts=2),
 )
 log_processor = dict(by_epoch=False)
 custom_hooks = [

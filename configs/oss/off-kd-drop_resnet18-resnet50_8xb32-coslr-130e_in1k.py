@@ -24,7 +24,7 @@ train_cfg = dict(max_epochs=130)
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',
-        eta_min=6e-4,
+        eta_min_ratio=1e-3,
         by_epoch=True,
         begin=0,
         end=130,

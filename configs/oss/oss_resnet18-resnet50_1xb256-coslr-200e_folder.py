@@ -1,10 +1,7 @@
 """OSS on your own unlabelled folder, one GPU.
 
-Set the folder by --cfg-options train_dataloader.dataset.data_root=FOLDER.
-The iterations of `queue_start` and `freeze_prototypes` are those of
-ImageNet: set them to 15 epochs and 1 epoch of your data.
-
-    python tools/train.py THIS_FILE
+    python tools/train.py THIS_FILE \
+        --cfg-options train_dataloader.dataset.data_root=FOLDER
 """
 
 _base_ = [

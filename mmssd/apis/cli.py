@@ -14,8 +14,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch import distributed
 
+from mmssd.models.utils.plan import SetupError
+
 # What bad input raises; anything else is a fault, shown in full.
 USER_ERRORS = (
+    AssertionError,  # of the libraries' data sets
     FloatingPointError,
     ImportError,
     KeyError,
@@ -109,6 +112,17 @@ def readable_errors(
         where = f'\n(where it happened: {log})' if log else ''
         print(f'error: {explain(error)}{where}', file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        # of mmengine's data sets, when every sample is None
+        if 'Cannot find valid image' not in str(error):
+            raise
+        print(
+            'error: no image could be read, of very many that were tried: '
+            'the broken ones are named above and in the log. Check data_root '
+            'and the transform that loads images',
+            file=sys.stderr,
+        )
+        sys.exit(1)
     finally:
         if distributed.is_available() and distributed.is_initialized():
             # A wrapped model keeps the threads of gloo alive; one that has
@@ -120,7 +134,7 @@ def readable_errors(
 
 def _is_input(error: BaseException) -> bool:
     """Whether an error is of the input rather than of the program."""
-    if isinstance(error, FloatingPointError):
+    if isinstance(error, (FloatingPointError, SetupError)):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     return not any(frame.name == 'run_iter' for frame in frames)

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmssd.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mmssd.engine.hooks.health_hook import HealthHook
 
 # default scope -> package that provides it
 PACKAGES = {
@@ -267,3 +268,73 @@ def set_atomic_checkpoints(cfg: Config) -> None:
     )
     if hook is not None and hook.get('type') == 'CheckpointHook':
         hook.type = f'mmpretrain.{AtomicCheckpointHook.__name__}'
+
+
+def set_health(cfg: Config) -> None:
+    """Let every training be watched by ``HealthHook``.
+
+    A config that replaces ``custom_hooks`` of its base loses it without a
+    word, and those of other libraries never had it.
+
+    Args:
+        cfg (Config): changed in place.
+    """
+    hooks = cfg.get('custom_hooks') or []
+    for hook in [*hooks, *(cfg.get('default_hooks') or {}).values()]:
+        kind = hook.get('type') if isinstance(hook, dict) else type(hook)
+        name = kind if isinstance(kind, str) else kind.__name__
+        if name.rpartition('.')[2] == HealthHook.__name__:
+            return
+    cfg.custom_hooks = [
+        *hooks,
+        ConfigDict(type=f'mmpretrain.{HealthHook.__name__}'),
+    ]
+
+
+def check_data_roots(cfg: Config) -> None:
+    """Refuse folders that are missing or empty before anything is built.
+
+    Data sets of this package have messages of their own and are left out.
+
+    Args:
+        cfg (Config): with the data loaders.
+
+    Raises:
+        FileNotFoundError: naming the folder, the key and the remedy.
+    """
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset, place = cfg.get(loader), loader
+        while isinstance(dataset, dict) and 'dataset' in dataset:
+            dataset, place = dataset['dataset'], f'{place}.dataset'
+        if not isinstance(dataset, dict):
+            continue
+        root = dataset.get('data_root')
+        if not isinstance(root, str) or not root or '://' in root:
+            continue
+        kind = _dataset_class(dataset.get('type'), cfg.get('default_scope'))
+        if kind is None or kind.__module__.startswith('mmssd.'):
+            continue
+        folder = Path(root)
+        split = dataset.get('split')
+        inside = folder / split if isinstance(split, str) else folder
+        found = inside if inside.is_dir() else folder
+        if not found.is_dir():
+            problem = f'there is no folder {folder.absolute()}'
+        elif not any(found.iterdir()):
+            problem = f'the folder {found.absolute()} is empty'
+        else:
+            continue
+        raise FileNotFoundError(
+            f'{place}.data_root={root!r} ({kind.__name__}): {problem}. Put '
+            f'the data there, or say where it is by --cfg-options '
+            f'{place}.data_root=/path'
+        )
+
+
+def _dataset_class(kind, scope: str | None) -> type | None:
+    if not isinstance(kind, str):
+        return kind if isinstance(kind, type) else None
+    from mmengine.registry import DATASETS
+
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(kind)

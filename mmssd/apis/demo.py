@@ -5,10 +5,10 @@ its result into its own folder, and is not repeated once it is there, so an
 interrupted demo goes on where it stopped.
 """
 
+import hashlib
 import json
 import logging
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,15 +20,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# a checkout, else what an installed package carries
 ROOT = Path(__file__).resolve().parents[2]
+if not (ROOT / 'configs' / 'demo').is_dir():
+    ROOT = Path(__file__).resolve().parents[1] / '.mim'
 CONFIGS = ROOT / 'configs' / 'demo'
 OSS = 'oss_resnet18w16-resnet18w32_1xb128-coslr-800i_garments.py'
 SWAV = 'swav_resnet18w16_1xb128-coslr-800i_garments.py'
 DETECTOR = 'faster-rcnn_resnet18w16-fpn_1xb8-300i_garments.py'
 METHODS = ('oss',)
+AP50 = 'coco/bbox_mAP_50'
+FEW_DRAWS = 5  # choices of 1 % of the labels
 SHOWN = re.compile(
     r'Iter\((train|val)\)|k-?nn|WARNING(?!.*(FileClient|HardDiskBackend))'
-    r'|ERROR|Error|error:'
+    r'|ERROR|Error|error:',
+    re.IGNORECASE,
 )
 
 
@@ -97,6 +103,33 @@ def timed(folder: Path) -> Iterator[Callable[[], float]]:
         write_json(path, 60 * minutes())
 
 
+def check_recipe(
+    demo: Demo, config: str, folder: Path, options: list[str]
+) -> None:
+    """Refuse to go on in a folder that another recipe has begun.
+
+    Raises:
+        RuntimeError: naming the folder and the remedy.
+    """
+    from .config import load_config
+
+    data = demo.data_root / 'manifest.json'
+    recipe = [
+        load_config(CONFIGS / config).pretty_text,
+        ' '.join(options),
+        data.read_text() if data.is_file() else '',
+    ]
+    found = hashlib.sha256('\n'.join(recipe).encode()).hexdigest()
+    path = folder / 'recipe.json'
+    if folder.is_dir() and read_json(path) not in (None, found):
+        raise RuntimeError(
+            f'{folder} was begun with another config, other options or '
+            'other data, and its results would be mixed up with new ones: '
+            f'remove {demo.work_dir}, or give another one by WORK_DIR=...'
+        )
+    write_json(path, found)
+
+
 def run_training(
     demo: Demo, config: str, folder: Path, options: list[str]
 ) -> None:
@@ -106,18 +139,23 @@ def run_training(
         RuntimeError: if it fails, with its last lines.
         KeyboardInterrupt: after the training has stopped on Ctrl-C.
     """
-    command = [
-        sys.executable,
-        '-W',
-        'ignore',
-        str(ROOT / 'tools' / 'train.py'),
-        str(CONFIGS / config),
-        '--work-dir',
-        str(folder),
-        '--resume',
-    ]
+    arguments = ['--work-dir', str(folder), '--resume']
     if config != DETECTOR and bfloat16_pays():
-        command.append('--amp')
+        arguments.append('--amp')
+    run_tool(demo, 'train', [str(CONFIGS / config), *arguments], options)
+
+
+def run_tool(
+    demo: Demo, name: str, arguments: list[str], options: list[str]
+) -> None:
+    """Run a tool and show the lines that tell progress.
+
+    Raises:
+        RuntimeError: if it fails, with its last lines.
+        KeyboardInterrupt: after it has stopped on Ctrl-C.
+    """
+    tool = str(ROOT / 'tools' / f'{name}.py')
+    command = [sys.executable, '-W', 'ignore', tool, *arguments]
     if options:
         command += ['--cfg-options', *options]
     last: list[str] = []
@@ -132,16 +170,19 @@ def run_training(
                 demo.say('    ' + re.sub(r'^.*? - INFO - ', '', line))
         process.wait()
     except KeyboardInterrupt:
-        # the terminal sent it to the training too
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=120)
+        # the terminal sent it to the training too, which needs no second
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         raise
     if process.returncode == 130:
         raise KeyboardInterrupt
     if process.returncode:
         raise RuntimeError(
-            f'training {config} failed (status {process.returncode}); its '
-            f'log is in {folder}:\n' + '\n'.join(last)
+            f'tools/{name}.py {" ".join(arguments)} failed (status '
+            f'{process.returncode}):\n' + '\n'.join(last)
         )
 
 
@@ -158,7 +199,6 @@ def make_data(demo: Demo) -> None:
         demo.data_root,
         fashion_mnist(demo.fashion_root),
         single=demo.single,
-        single_scale=(0.7, 1.0),
         multi=demo.multi,
     )
 
@@ -166,16 +206,17 @@ def make_data(demo: Demo) -> None:
 def pretrain(demo: Demo, method: str, seed: int) -> dict:
     """Pretrain by one config and return the checkpoint and the minutes."""
     folder = demo.work_dir / f'seed{seed}' / method
+    options = [
+        f'randomness.seed={seed}',
+        f'train_dataloader.dataset.data_root={demo.data_root}',
+        f'custom_hooks.1.bank.data_root={demo.data_root}',
+        f'custom_hooks.1.query.data_root={demo.data_root}',
+        *demo.options,
+    ]
+    config = {'oss': OSS, 'swav': SWAV}[method]
+    check_recipe(demo, config, folder, options)
     result = read_json(folder / 'result.json')
     if result is None:
-        options = [
-            f'randomness.seed={seed}',
-            f'train_dataloader.dataset.data_root={demo.data_root}',
-            f'custom_hooks.1.bank.data_root={demo.data_root}',
-            f'custom_hooks.1.query.data_root={demo.data_root}',
-            *demo.options,
-        ]
-        config = {'oss': OSS, 'swav': SWAV}[method]
         with timed(folder) as minutes:
             run_training(demo, config, folder, options)
         result = dict(
@@ -185,8 +226,9 @@ def pretrain(demo: Demo, method: str, seed: int) -> dict:
     return result
 
 
-def load_model(seed: int, checkpoint: str | None = None):
+def load_model(demo: Demo, seed: int, checkpoint: str | None = None):
     """Build the demo's OSS model (or the untrained one of a seed)."""
+    from mmengine.config import DictAction
     from mmengine.runner import set_random_seed
     from mmpretrain.registry import MODELS
 
@@ -200,7 +242,9 @@ def load_model(seed: int, checkpoint: str | None = None):
         if not any(key.startswith('teacher.') for key in state):
             name = SWAV
     set_random_seed(seed)
-    model = MODELS.build(load_config(CONFIGS / name).model)
+    pairs = (option.split('=', 1) for option in demo.options)
+    options = {key: DictAction._parse_iterable(text) for key, text in pairs}
+    model = MODELS.build(load_config(CONFIGS / name, options).model)
     if state is None:
         logging.disable(logging.INFO)  # a line for every parameter
         model.init_weights()
@@ -218,7 +262,8 @@ def classify(
     Args:
         demo: settings.
         name: of the row, also of its result file.
-        seed: of the run; the 1 % subset is the same for all rows.
+        seed: of the run. The 1 % of the labels are five draws, the same
+            for all rows and seeds, of which the mean counts.
         features: maps ``(N, S, S, 3)`` uint8 images to ``(N, C)``.
     """
     from mmssd.evaluation import knn_classify, linear_probe, stratified_subset
@@ -231,10 +276,13 @@ def classify(
     x, y, vx, vy = single_scenes(demo)
     train, val = features(x), features(vx)
     predicted = knn_classify(train, y, val, k=20, temperature=0.07).argmax(1)
-    few = stratified_subset(y, fraction=0.01, seed=0)
+    few = []
+    for draw in range(FEW_DRAWS):
+        rows = stratified_subset(y, fraction=0.01, seed=draw)
+        few.append(linear_probe(train[rows], y[rows], val, vy)['top1'])
     result = dict(
         knn=100 * (predicted == vy).float().mean().item(),
-        linear_1=linear_probe(train[few], y[few], val, vy)['top1'],
+        linear_1=float(np.mean(few)),
         linear_100=linear_probe(train, y, val, vy)['top1'],
         seconds=time.time() - start,
     )
@@ -268,15 +316,23 @@ def network_features(model, part: str) -> Callable:
     return features
 
 
+def logged_ap50(folder: Path) -> float | None:
+    """Return the last AP50 that a training has logged, if any."""
+    found = [
+        record[AP50]
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for record in map(json.loads, path.read_text().splitlines())
+        if AP50 in record
+    ]
+    return found[-1] if found else None
+
+
 def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
     """Train and evaluate the detector from a backbone; return AP50.
 
     A detector that finds nothing has an AP50 of 0.
     """
     folder = demo.work_dir / f'seed{seed}' / f'detect_{name}'
-    result = read_json(folder / 'result.json')
-    if result is not None:
-        return result
     root = f'{demo.data_root}/multi/'
     options = [
         f'randomness.seed={seed}',
@@ -291,16 +347,29 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
         options.append('model.backbone.init_cfg=None')
     else:
         options.append(f'model.backbone.init_cfg.checkpoint={backbone}')
+    check_recipe(demo, DETECTOR, folder, options)
+    result = read_json(folder / 'result.json')
+    if result is not None:
+        return result
     with timed(folder) as minutes:
         run_training(demo, DETECTOR, folder, options)
-    scores = [
-        json.loads(line)
-        for path in sorted(folder.glob('*/vis_data/scalars.json'))
-        for line in path.read_text().splitlines()
-    ]
-    ap50 = [s['coco/bbox_mAP_50'] for s in scores if 'coco/bbox_mAP_50' in s]
+        ap50 = logged_ap50(folder)
+        if ap50 is None:
+            # interrupted after the last checkpoint, or nothing was found
+            out = folder / 'test' / 'metrics.json'
+            run_tool(
+                demo,
+                'test',
+                [
+                    *(str(CONFIGS / DETECTOR), str(last_checkpoint(folder))),
+                    *('--work-dir', str(out.parent), '--out', str(out)),
+                ],
+                options,
+            )
+            ap50 = (read_json(out) or {}).get(AP50)
     result = dict(
-        ap50=100 * max(ap50[-1], 0.0) if ap50 else 0.0,
+        # mmdet has no metrics when there is not one box
+        ap50=100 * max(ap50 or 0.0, 0.0),
         checkpoint=str(last_checkpoint(folder)),
         minutes=minutes(),
         initialisation=backbone or 'random weights',
@@ -327,12 +396,12 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
     say(f'{tag}[3/{steps}] SwAV alone, as many student updates')
     swav = pretrain(demo, 'swav', seed)
     say(f'{tag}[4/{steps}] k-NN and linear probes on frozen features')
-    trained = load_model(seed, oss['checkpoint'])
+    trained = load_model(demo, seed, oss['checkpoint'])
     sources = {
         'raw pixels': raw_pixels,
-        'untrained': network_features(load_model(seed), 'student'),
+        'untrained': network_features(load_model(demo, seed), 'student'),
         'SwAV alone': network_features(
-            load_model(seed, swav['checkpoint']), 'student'
+            load_model(demo, seed, swav['checkpoint']), 'student'
         ),
         'OSS student': network_features(trained, 'student'),
         'OSS teacher': network_features(trained, 'teacher'),
@@ -345,6 +414,7 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
     rows = []
     for name, features in sources.items():
         slug = name.lower().replace(' ', '_')
+        say(f'    {name}: features and probes')
         scores = classify(demo, slug, seed, features)
         say(
             f'    {name:12s} k-NN {scores["knn"]:5.1f}  '

@@ -1,7 +1,7 @@
 """Datasets and transforms that mmpretrain lacks."""
 
 from .array_dataset import ArrayDataset
-from .fashion_mnist import FashionMNISTArrays, fashion_mnist
+from .fashion_mnist import FashionMNISTArrays, GarmentDataset, fashion_mnist
 from .garment_scenes import GarmentScenes, make_garment_scenes
 from .transforms import *  # noqa: F403
 from .unlabelled_folder import UnlabelledFolder
@@ -9,6 +9,7 @@ from .unlabelled_folder import UnlabelledFolder
 __all__ = [
     'ArrayDataset',
     'FashionMNISTArrays',
+    'GarmentDataset',
     'GarmentScenes',
     'UnlabelledFolder',
     'fashion_mnist',

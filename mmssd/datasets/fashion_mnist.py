@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _read(folder: Path, name: str) -> bytes:
         content = path.read_bytes()
         if path is packed:
             content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f'{path} cannot be read: {error}') from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[name]:

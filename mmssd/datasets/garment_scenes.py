@@ -43,7 +43,7 @@ PHOTOS = (
 )
 TRAIN_WIDTH = 0.75  # share of a photo's columns that train may use
 SPECK = 0.05  # parts below this share of a garment's largest are noise
-SINGLE_SCALE = (0.5, 1.0)  # longer side of a garment / side of the scene
+SINGLE_SCALE = (0.7, 1.0)  # longer side of a garment / side of the scene
 MULTI_SCALE = (0.22, 0.55)
 MOST_GARMENTS = 6
 MIN_VISIBLE = 0.25  # least visible share of a garment in a multi scene

@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmssd.apis import config as configs
 from mmssd.apis.config import load_config
+from mmssd.engine.hooks.health_hook import HealthHook
 
 HEAD = "default_scope = 'mmpretrain'\n"
 
@@ -212,3 +213,72 @@ def test_atomic_checkpoints(hooks, wanted):
     cfg = Config(dict(default_hooks=hooks))
     configs.set_atomic_checkpoints(cfg)
     assert cfg.default_hooks.checkpoint == wanted
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        dict(custom_hooks=[dict(type='HealthHook', interval=3)]),
+        dict(custom_hooks=[dict(type='mmpretrain.HealthHook')]),
+        dict(default_hooks=dict(health=dict(type='HealthHook'))),
+        dict(custom_hooks=[dict(type=HealthHook)]),
+    ],
+)
+def test_health_is_watched_once(values):
+    cfg = Config(values)
+    before = cfg.pretty_text
+    configs.set_health(cfg)
+    assert cfg.pretty_text == before
+
+
+@pytest.mark.parametrize('hooks', [None, [], [dict(type='EMAHook')]])
+def test_health_is_watched_always(hooks):
+    cfg = Config(dict(custom_hooks=hooks))
+    configs.set_health(cfg)
+    assert cfg.custom_hooks == [
+        *(hooks or []),
+        dict(type='mmpretrain.HealthHook'),
+    ]
+
+
+def test_data_roots(tmp_path):
+    def config(**dataset):
+        dataset = dict(type='CustomDataset', **dataset)
+        repeated = dict(type='RepeatDataset', times=2, dataset=dataset)
+        return Config(
+            dict(
+                default_scope='mmpretrain',
+                train_dataloader=dict(dataset=repeated),
+                val_dataloader=None,
+            )
+        )
+
+    configs.check_data_roots(config(data_root=''))
+    configs.check_data_roots(config(data_root='s3://bucket/images'))
+    place = r'train_dataloader\.dataset\.dataset\.data_root'
+    with pytest.raises(FileNotFoundError, match=rf'{place}.*no folder'):
+        configs.check_data_roots(config(data_root=str(tmp_path / 'none')))
+    with pytest.raises(FileNotFoundError, match=rf'{place}.*is empty'):
+        configs.check_data_roots(config(data_root=str(tmp_path)))
+    (tmp_path / 'train').mkdir()
+    configs.check_data_roots(config(data_root=str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match=r'train is empty.*=/path'):
+        configs.check_data_roots(
+            config(data_root=str(tmp_path), split='train')
+        )
+    # data sets of this package say themselves how to get the data
+    cfg = config(data_root=str(tmp_path / 'none'))
+    cfg.train_dataloader.dataset.dataset.type = 'GarmentScenes'
+    configs.check_data_roots(cfg)
+
+
+def test_preprocessor_of_the_dataset_reaches_the_model(write):
+    text = (
+        HEAD + 'model = dict(depth=18)\ndata_preprocessor = dict(mean=[1])\n'
+    )
+    assert load_config(write(text)).model.data_preprocessor.mean == [1]
+    own = HEAD + (
+        'model = dict(data_preprocessor=dict(mean=[2]))\n'
+        'data_preprocessor = dict(mean=[1])\n'
+    )
+    assert load_config(write(own)).model.data_preprocessor.mean == [2]

@@ -86,7 +86,7 @@ def test_oss_config_takes_a_step(path, tmp_path):
     if config.model.heads.get('domain'):
         config.model.heads.domain.alpha = 1.0  # a ramp needs a runner
     clustering = config.model.heads.clustering
-    clustering.freeze_prototypes = 0
+    clustering.freeze_prototypes = clustering.queue_start = 0
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(config.model)
         optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
@@ -119,3 +119,12 @@ def test_oss_config_takes_a_step(path, tmp_path):
         assert any(key.startswith(part) for key in moved), part
     teacher_moved = any(key.startswith('teacher.') for key in moved)
     assert teacher_moved == (teacher is not None and not teacher.frozen)
+
+
+@pytest.mark.parametrize('path', OSS, ids=ids)
+def test_resnets_start_as_those_of_torchvision(path):
+    """mmpretrain would start the last batch norm of each block at zero."""
+    model = load_config(path).model
+    for network in (model, model.get('teacher')):
+        if network and network.backbone.type == 'ResNet':
+            assert network.backbone.zero_init_residual is False

@@ -56,6 +56,36 @@ randomness = dict(seed=0)
 log_level = 'INFO'
 """
 
+DISTILLATION = """
+default_scope = 'mmpretrain'
+root = {root!r}
+neck = dict(
+    type='DropoutProjectionNeck', in_channels=64, hid_channels=16,
+    out_channels=8)
+backbone = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
+model = dict(
+    type='Distiller', backbone=backbone, neck=neck,
+    teacher=dict(frozen=False, backbone=backbone, neck=neck),
+    heads=dict(clustering=dict(
+        type='OnlineClusteringHead', embed_dim=8, num_prototypes=6,
+        queue_length=8)),
+    data_preprocessor=dict(
+        type='SelfSupDataPreprocessor', mean=[128] * 3, std=[64] * 3))
+crop = [dict(type='RandomResizedCrop', scale=16)]
+views = dict(type='MultiView', num_views=[2], transforms=[crop])
+train_dataloader = dict(
+    batch_size=4, num_workers=0, drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='UnlabelledFolder', data_root=root,
+        pipeline=[
+            dict(type='LoadImage', max_broken=100), views,
+            dict(type='PackInputs')]))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+log_level = 'INFO'
+"""
+
 DETECTION = """
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 default_scope = 'mmdet'
@@ -316,10 +346,11 @@ def test_bad_input_of_train(classification, trained, tmp_path, capfd):
         return call_badly(capfd, 'train', *base, '--cfg-options', option)
 
     said = with_option('train_dataloader.dataset.data_root=/no/where')
-    assert '/no/where' in said
+    assert "train_dataloader.dataset.data_root='/no/where'" in said
+    assert 'there is no folder /no/where' in said
+    said = with_option('model.backbone.type=NoNet')
     assert 'where it happened' in said
     assert 'Traceback' in log_of(tmp_path)
-    said = with_option('model.backbone.type=NoNet')
     assert 'NoNet is not in the mmpretrain::model registry' in said
     assert 'readthedocs' not in said
     assert '--amp' in call_badly(
@@ -328,6 +359,99 @@ def test_bad_input_of_train(classification, trained, tmp_path, capfd):
         *(*base, '--amp', '--cfg-options', 'optim_wrapper.type=Own'),
     )
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.fixture
+def distillation(classification, tmp_path):
+    path = tmp_path / 'distillation.py'
+    root = str(classification.parent / 'images')
+    path.write_text(DISTILLATION.format(root=root))
+    return path
+
+
+HEAD = 'model.heads.clustering'
+DATA = 'train_dataloader.dataset'
+
+
+@pytest.mark.parametrize(
+    ('options', 'messages'),
+    [
+        ([f'{DATA}.data_root=none'], ['there is no folder', 'data_root']),
+        ([f'{DATA}.data_root=.'], ['holds no picture', 'data_root']),
+        (
+            ['train_dataloader.batch_size=9'],
+            ['8 image(s) make no batch of 9', 'train_dataloader.batch_size'],
+        ),
+        (
+            [f'{HEAD}.queue_length=3'],
+            ['queue_length=3', 'batch of 4', 'raise queue_length'],
+        ),
+        (
+            [f'{DATA}.pipeline.1.num_views=[1]'],
+            ["head(s) ['clustering'] need 2 global crops", '1 view(s)'],
+        ),
+        (
+            [f'{HEAD}.freeze_prototypes=99'],
+            ['freeze_prototypes=99', 'would never learn'],
+        ),
+        ([f'{HEAD}.temperature=-1'], [f'{HEAD} (Onl', 'temperature=-1']),
+        ([f'{HEAD}.epsilon=0'], [f'{HEAD} (Onl', 'epsilon=0']),
+        ([f'{HEAD}.num_prototypes=0'], [f'{HEAD} (Onl', 'num_prototypes=0']),
+        (['model.teacher=None'], ['needs a teacher', 'model.teacher=dict']),
+        (
+            ['model.teacher.neck.out_channels=7'],
+            ['width 8, but the neck of the teacher gives 7'],
+        ),
+        (
+            ['model.neck.in_channels=63'],
+            ['neck of the student does not fit', 'in_channels'],
+        ),
+        (
+            [f"{HEAD}.train=('student',)"],
+            ['teacher is online', 'no head trains it'],
+        ),
+        (
+            [
+                'model.teacher.frozen=True',
+                'model.teacher.checkpoint=gone.pth',
+                f"{HEAD}.train=('student',)",
+            ],
+            ['model.teacher.checkpoint=gone.pth', 'not found'],
+        ),
+    ],
+)
+def test_bad_distillation(distillation, tmp_path, capfd, options, messages):
+    (tmp_path / 'empty').mkdir()
+    options = [
+        o.replace('data_root=.', f'data_root={tmp_path}') for o in options
+    ]
+    work_dir = tmp_path / 'run'
+    said = call_badly(
+        capfd,
+        *('train', distillation, '--work-dir', work_dir),
+        *('--cfg-options', *options),
+    )
+    for message in messages:
+        assert message in said, said
+    assert not list(work_dir.glob('*.pth'))
+
+
+def test_distillation_trains(distillation, tmp_path):
+    call('train', distillation, '--work-dir', tmp_path / 'run')
+    state = load_checkpoint(tmp_path / 'run/epoch_1.pth')['state_dict']
+    assert int(state['heads.clustering.iteration']) == 2
+
+
+def test_only_broken_images(distillation, tmp_path, capfd):
+    for index in range(8):
+        (tmp_path / f'{index}.jpg').write_text('no image')
+    said = call_badly(
+        capfd,
+        *('train', distillation, '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', f'{DATA}.data_root={tmp_path}'),
+    )
+    assert 'no image could be read' in said
+    assert 'broken image 8 of at most 100' in log_of(tmp_path / 'run')
 
 
 def test_bad_input_of_test(classification, trained, tmp_path, capfd):

@@ -1,7 +1,8 @@
 # OSS: ResNet-18 student, online ResNet-50 teacher, SwAV's settings.
 model = dict(
     type='Distiller',
-    backbone=dict(type='ResNet', depth=18),
+    # batch norms start at 1, as torchvision's
+    backbone=dict(type='ResNet', depth=18, zero_init_residual=False),
     neck=dict(
         type='DropoutProjectionNeck',
         in_channels=512,
@@ -11,7 +12,7 @@ model = dict(
     teacher=dict(
         type='Teacher',
         frozen=False,
-        backbone=dict(type='ResNet', depth=50),
+        backbone=dict(type='ResNet', depth=50, zero_init_residual=False),
         neck=dict(
             type='DropoutProjectionNeck',
             in_channels=2048,
@@ -30,8 +31,8 @@ model = dict(
             train=('teacher', 'student'),
             dropout_views=True,
             queue_length=3840,
-            queue_start=75_075,  # 15 epochs of 5005 iterations
-            freeze_prototypes=5005,  # one epoch
+            queue_start=dict(epochs=15),
+            freeze_prototypes=dict(epochs=1),
         ),
         domain=dict(type='FeatureClassifierHead', alpha=1.0),
     ),

@@ -1,7 +1,8 @@
 # SwAV on a ResNet-18.
 model = dict(
     type='Distiller',
-    backbone=dict(type='ResNet', depth=18),
+    # batch norms start at 1, as torchvision's
+    backbone=dict(type='ResNet', depth=18, zero_init_residual=False),
     neck=dict(
         type='DropoutProjectionNeck',
         in_channels=512,
@@ -18,8 +19,8 @@ model = dict(
             codes_from='student',
             train=('student',),
             queue_length=3840,
-            queue_start=75_075,  # 15 epochs of 5005 iterations
-            freeze_prototypes=5005,  # one epoch
+            queue_start=dict(epochs=15),
+            freeze_prototypes=dict(epochs=1),
         )
     ),
 )

@@ -8,7 +8,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',
-        eta_min=6e-4,
+        eta_min_ratio=1e-3,
         by_epoch=True,
         begin=0,
         end=200,

@@ -4,7 +4,7 @@ train_cfg = dict(max_epochs=400)
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',
-        eta_min=6e-4,
+        eta_min_ratio=1e-3,
         by_epoch=True,
         begin=0,
         end=400,

@@ -1,6 +1,7 @@
 """Reading image files of any kind, and living with broken ones."""
 
 import io
+import re
 import zlib
 from typing import Any
 
@@ -171,6 +172,8 @@ class LoadImage(BaseTransform):
             return
         paths = self.broken.paths()
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        # where PIL found it in memory
+        reason = re.sub(r' ?<_io\.BytesIO object at \w+>', '', reason)
         if len(paths) <= self.max_broken:
             # as an error: of other ranks nothing less is shown
             MMLogger.get_current_instance().error(

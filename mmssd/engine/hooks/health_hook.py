@@ -1,14 +1,19 @@
-"""Stops a run at the first number that is not finite, or a bad resume."""
+"""Stops a run that cannot work, or at the first non-finite number."""
 
 from collections.abc import Iterable
 
 import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import BaseLoop
 from mmpretrain.registry import HOOKS
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from mmssd.evaluation.features import unwrap
+from mmssd.models.utils.feature_queue import FeatureQueue
+from mmssd.models.utils.plan import SetupError, TrainingPlan
 
 SHOWN = 10  # names in a message
 COUNTER = 'num_batches_tracked'
@@ -56,10 +61,64 @@ def _buffer_flags(model: nn.Module) -> list[Tensor]:
     ]
 
 
+def count_views(runner) -> int | None:
+    """Views of an image, as pipeline or preprocessor make them."""
+    preprocessor = getattr(unwrap(runner.model), 'data_preprocessor', None)
+    recipes = getattr(preprocessor, 'recipes', None)
+    if recipes:
+        return sum(recipe.num for recipe in recipes)
+    dataset = runner.train_dataloader.dataset
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    if not transforms:
+        return None
+    numbers = [t.num_views for t in transforms if hasattr(t, 'num_views')]
+    if not numbers:
+        return 1
+    return sum(n if isinstance(n, int) else sum(n) for n in numbers)
+
+
+def training_plan(runner) -> TrainingPlan:
+    """Read the numbers of a training off its runner.
+
+    Raises:
+        SetupError: if the data are fewer than one batch.
+    """
+    loader = runner.train_dataloader
+    batch = loader.batch_size
+    if batch is None:  # a batch sampler of one's own
+        batch = getattr(loader.batch_sampler, 'batch_size', 1)
+    endless = isinstance(loader.sampler, InfiniteSampler)
+    share = getattr(loader.sampler, 'num_samples', None)
+    if share is None:
+        share = len(loader.dataset) // (get_world_size() if endless else 1)
+    full = share // batch if loader.drop_last else -(-share // batch)
+    if full == 0 and not endless:
+        raise SetupError(
+            f'train_dataloader: {len(loader.dataset)} image(s) make no '
+            f'batch of {batch} on each of {get_world_size()} process(es), '
+            'and drop_last=True drops what is less: nothing would be '
+            'trained; lower train_dataloader.batch_size'
+        )
+    wrapper = runner.optim_wrapper
+    return TrainingPlan(
+        batch=batch * get_world_size(),
+        max_iters=runner.max_iters,
+        epoch_length=max(full, 1),
+        num_views=count_views(runner),
+        accumulation=getattr(wrapper, '_accumulative_counts', 1),
+    )
+
+
 @HOOKS.register_module()
 class HealthHook(Hook):
-    """Keep NaN and infinity out of the training and its checkpoints.
+    """Stop what cannot work; keep NaN and infinity out of checkpoints.
 
+    * Before the training: data of less than one batch, and whatever the
+      model refuses (``check`` of :class:`~mmssd.models.Distiller`: queues,
+      views, durations), are an error; gradient accumulation over objectives
+      that depend on the batch is a warning.
     * Every iteration: a loss term that is NaN or infinite stops the run,
       with the iteration and the term.
     * Every ``interval`` iterations, and whenever a checkpoint is due: a
@@ -75,8 +134,9 @@ class HealthHook(Hook):
     written. Host and device meet once per check.
 
     On resuming, the keys and shapes of the checkpoint must be exactly those
-    of the model, whereas mmengine only warns; loading weights without
-    resuming (``load_from``) stays as it is.
+    of the model, whereas mmengine only warns. Weights loaded to start from
+    (``load_from``) may be partial, but not of another model altogether, and
+    queues and counters of their run are left out: they belong to its end.
 
     Args:
         interval (int): iterations between two checks of the parameters.
@@ -88,8 +148,9 @@ class HealthHook(Hook):
     Raises:
         FloatingPointError: in the training, for a non-finite number.
         ValueError: before the training, if ``interval`` is not positive,
-            the hook would act after a ``CheckpointHook``, or a checkpoint
-            to resume from does not fit the model.
+            the hook would act after a ``CheckpointHook``, a checkpoint to
+            resume from does not fit the model, one to start from has no
+            key of it, or the training cannot work.
     """
 
     # before averages, probes and checkpoints
@@ -102,7 +163,7 @@ class HealthHook(Hook):
         self.strict_resume = strict_resume
 
     def before_run(self, runner) -> None:
-        """Check that checkpoints are saved after this hook has looked."""
+        """Check the order of the hooks, and the training if there is one."""
         hooks = runner.hooks
         for hook in hooks[: hooks.index(self)]:
             if isinstance(hook, CheckpointHook):
@@ -112,6 +173,23 @@ class HealthHook(Hook):
                     'broken state could be saved; leave the priority of '
                     "HealthHook at 'HIGH'"
                 )
+        if isinstance(runner._train_loop, BaseLoop):
+            self._check_training(runner)
+
+    def _check_training(self, runner) -> None:
+        plan = training_plan(runner)
+        model = unwrap(runner.model)
+        if not hasattr(model, 'heads') or not hasattr(model, 'check'):
+            return
+        model.check(plan)
+        if plan.accumulation > 1:
+            runner.logger.warning(
+                f'gradients of {plan.accumulation} steps are added up, but '
+                f'codes, queues and relations are those of {plan.batch} '
+                'images at a time, and durations in iterations count them: '
+                'this is not the training of a batch '
+                f'{plan.accumulation} times as large'
+            )
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -153,8 +231,11 @@ class HealthHook(Hook):
             )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare a checkpoint to resume from with the model."""
-        if not (self.strict_resume and runner._resume):
+        """Compare a checkpoint to resume or start from with the model."""
+        if not runner._resume:
+            self._start_from(runner, checkpoint)
+            return
+        if not self.strict_resume:
             return
         given = {
             key.removeprefix('module.'): value
@@ -187,6 +268,36 @@ class HealthHook(Hook):
                 f'its checkpoint is not of this model ({"; ".join(problems)})'
                 '. Resume with the config that wrote it, or start afresh '
                 'from its weights with load_from and resume=False'
+            )
+
+    def _start_from(self, runner, checkpoint: dict) -> None:
+        """Leave out what belongs to the end of another run."""
+        state = checkpoint.get('state_dict', checkpoint)
+        model = unwrap(runner.model)
+        own = model.state_dict().keys()
+        if not any(key.removeprefix('module.') in own for key in state):
+            raise ValueError(
+                f'load_from={runner._load_from}: not one of its keys is of '
+                f'the model, {_listing(state)} against {_listing(own)}: it '
+                'is of another model or layout'
+            )
+        left_out = []
+        for name, module in model.named_modules():
+            if isinstance(module, FeatureQueue):
+                left_out += [f'{name}.features', f'{name}.pointer']
+            elif 'iteration' in module._buffers:
+                left_out.append(f'{name}.iteration')
+        dropped = [
+            key
+            for key in list(state)
+            if key.removeprefix('module.') in left_out
+        ]
+        for key in dropped:
+            del state[key]
+        if dropped:
+            runner.logger.info(
+                f'load_from: a new training begins, without the queues and '
+                f'counters of the old one ({_listing(dropped)})'
             )
 
     def _saving(self, runner) -> bool:

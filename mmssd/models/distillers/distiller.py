@@ -5,6 +5,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..utils.plan import SetupError, TrainingPlan
 from ..utils.progress import training_progress
 from ..utils.step import NETWORKS, Needs, Step
 from .encodings import Encodings, encode, merge_needs
@@ -36,9 +37,33 @@ def build_heads(heads: dict) -> nn.ModuleDict:
                 f'head name {name!r}: must contain neither "loss" nor "."'
             )
         if not isinstance(head, nn.Module):
-            head = MODELS.build(head)
+            try:
+                head = MODELS.build(head)
+            except (TypeError, ValueError) as error:
+                kind = head.get('type', '')
+                raise type(error)(
+                    f'model.heads.{name} ({kind}): {error}'
+                ) from error
         built[name] = head
     return built
+
+
+def fields_of(needs: Needs) -> frozenset[str]:
+    """All fields that some network is asked for."""
+    return frozenset().union(*(getattr(needs, name) for name in NETWORKS))
+
+
+def neck_widths(neck: nn.Module | None) -> tuple[int | None, int | None]:
+    """Width of what a projector takes and of what it gives, if known."""
+    if neck is None:
+        return None, None
+    linear = [m for m in neck.modules() if isinstance(m, nn.Linear)]
+    first = linear[0].in_features if linear else None
+    last = linear[-1].out_features if linear else None
+    return (
+        getattr(neck, 'in_channels', first),
+        getattr(neck, 'out_channels', last),
+    )
 
 
 @MODELS.register_module()
@@ -96,7 +121,10 @@ class Distiller(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         if isinstance(teacher, dict):
-            teacher = MODELS.build({'type': 'Teacher', **teacher})
+            try:
+                teacher = MODELS.build({'type': 'Teacher', **teacher})
+            except (TypeError, ValueError) as error:
+                raise type(error)(f'model.teacher: {error}') from error
         self.teacher = teacher
         if isinstance(momentum, (int, float)):
             momentum = dict(decay=momentum)
@@ -145,7 +173,12 @@ class Distiller(BaseSelfSupervisor):
                         f' but its neck is {type(network.neck).__name__}: '
                         'use DropoutProjectionNeck'
                     )
-            trained = getattr(head, 'trained', ())
+            trained = getattr(head, 'trained', ('student',))
+            if 'logits' in fields_of(needs):
+                raise ValueError(
+                    f'head {name!r} ({type(head).__name__}) needs logits, '
+                    'which no network of a Distiller gives'
+                )
             if 'teacher' in trained and getattr(self.teacher, 'frozen', False):
                 raise ValueError(
                     f'head {name!r} trains the teacher, but the teacher is '
@@ -155,10 +188,46 @@ class Distiller(BaseSelfSupervisor):
         self._check_widths()
         return merge_needs([head.needs for head in self.heads.values()])
 
+    def _check_use(self) -> None:
+        """Refuse networks that would be there for nothing."""
+        heads = self.heads.values()
+        for name in ('teacher', 'momentum'):
+            if self._network(name) is not None and not any(
+                getattr(head.needs, name) for head in heads
+            ):
+                raise SetupError(
+                    f'the config has a {name}, but no head reads it: leave '
+                    f'model.{name} out, or give a head that does'
+                )
+        if self.teacher is None or getattr(self.teacher, 'frozen', True):
+            return
+        if not any('teacher' in getattr(h, 'trained', ()) for h in heads):
+            raise SetupError(
+                'the teacher is online (frozen=False), but no head trains '
+                "it: give train=('teacher', 'student') to its head, or a "
+                'checkpoint and frozen=True to the teacher'
+            )
+
+    def check(self, plan: TrainingPlan) -> None:
+        """Refuse a training that cannot work, before it starts.
+
+        Args:
+            plan: numbers of the training.
+
+        Raises:
+            SetupError: naming value and remedy.
+        """
+        self._check_use()
+        if plan.num_views is not None:
+            self._check_views(plan.num_views, plan.num_views)
+        for head in self.heads.values():
+            if hasattr(head, 'check'):
+                head.check(plan)
+
     def _check_widths(self) -> None:
         """Compare projector widths of teacher, student and heads."""
         widths = {
-            name: getattr(self._network(name).neck, 'out_channels', None)
+            name: neck_widths(self._network(name).neck)[1]
             for name in ('student', 'teacher')
             if self._network(name) is not None
             and self._network(name).neck is not None
@@ -214,7 +283,17 @@ class Distiller(BaseSelfSupervisor):
         if name == 'teacher' and fixed and hasattr(network, 'ensure_loaded'):
             network.ensure_loaded()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-            return encode(network.backbone, network.neck, views, fields)
+            try:
+                return encode(network.backbone, network.neck, views, fields)
+            except RuntimeError as error:
+                width = neck_widths(network.neck)[0]
+                if width is None or 'mat1 and mat2' not in str(error):
+                    raise
+                raise SetupError(
+                    f'the neck of the {name} does not fit its backbone, '
+                    f'whose pooled features are not {width} wide: set its '
+                    f'in_channels ({error})'
+                ) from error
 
     def _count_global(self, views: list[Tensor]) -> int:
         num_global = self.num_global
@@ -225,12 +304,22 @@ class Distiller(BaseSelfSupervisor):
                 and views[num_global].shape == views[0].shape
             ):
                 num_global += 1
+            if num_global == len(views) > 2:
+                raise SetupError(
+                    f'{len(views)} views, all of {tuple(views[0].shape[2:])} '
+                    'pixels: which of them are global crops cannot be told '
+                    'by their size; set model.num_global'
+                )
         elif num_global > len(views):
-            raise ValueError(
+            raise SetupError(
                 f'num_global={num_global} of the model, but the batch has '
                 f'{len(views)} view(s): lower num_global or add views in '
                 'the data pipeline'
             )
+        self._check_views(len(views), num_global)
+        return num_global
+
+    def _check_views(self, number: int, num_global: int) -> None:
         least = self.needs.min_global
         if num_global < least:
             needing = [
@@ -238,13 +327,12 @@ class Distiller(BaseSelfSupervisor):
                 for name, head in self.heads.items()
                 if head.needs.min_global == least
             ]
-            raise ValueError(
-                f'head(s) {needing} need {least} global crops, but the '
-                f'batch has {len(views)} view(s), {num_global} of them '
+            raise SetupError(
+                f'head(s) {needing} need {least} global crops, but there '
+                f'are {number} view(s), {num_global} of them '
                 'global: add views of the largest size first in the data '
                 'pipeline (MultiView or MultiCropPreprocessor)'
             )
-        return num_global
 
     def loss(
         self,

@@ -223,8 +223,14 @@ class Teacher(BaseModule):
 
     def load(self) -> None:
         """Load backbone, neck and extra tensors from the file, strictly."""
-        path = find_checkpoint(self.checkpoint)
-        weights = extract_state_dict(load_checkpoint(path), path)
+        try:
+            path = find_checkpoint(self.checkpoint)
+            weights = extract_state_dict(load_checkpoint(path), path)
+        except (FileNotFoundError, CheckpointError) as error:
+            raise type(error)(
+                f'model.teacher.checkpoint={self.checkpoint}: {error}. Set '
+                'it to the file of the trained teacher'
+            ) from error
         self._load_extras(weights, str(path))
         weights = LAYOUTS[self.layout](weights)
         parts = self._select(weights, str(path))

@@ -1,12 +1,20 @@
 """Objectives: one file each."""
 
+from .attention_transfer_head import AttentionTransferHead
 from .base_head import DistillHead
+from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
 from .online_clustering_head import OnlineClusteringHead
+from .relation_head import RelationHead
+from .similarity_queue_head import SimilarityQueueHead
 
 __all__ = [
+    'AttentionTransferHead',
     'DistillHead',
+    'EmbeddingHead',
     'FeatureClassifierHead',
     'OnlineClusteringHead',
+    'RelationHead',
+    'SimilarityQueueHead',
     'dann_ramp',
 ]

@@ -5,6 +5,7 @@ from abc import ABCMeta, abstractmethod
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..utils.plan import TrainingPlan
 from ..utils.step import Needs, Step
 
 
@@ -15,7 +16,14 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
     (prototypes, queue, classifier, connectors), says what it wants computed
     in :attr:`needs`, and returns its terms from :meth:`loss`. To add a
     method, write one subclass; the distiller is not touched.
+
+    Attributes:
+        trained: names of the networks that learn their task from this head
+            (an adversary does not count). An online teacher must be among
+            those of some head.
     """
+
+    trained: tuple[str, ...] = ('student',)
 
     @property
     @abstractmethod
@@ -34,6 +42,18 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
         Returns:
             Scalars by name. Terms to be summed into the total start with
             ``loss_``; diagnostics must not contain ``loss``.
+        """
+
+    def check(self, plan: TrainingPlan) -> None:
+        """Refuse a training that cannot work, before it starts.
+
+        Called by :class:`~mmssd.engine.HealthHook`. Does nothing by default.
+
+        Args:
+            plan: numbers of the training.
+
+        Raises:
+            SetupError: naming value and remedy.
         """
 
     def prepare(self, teacher) -> None:

@@ -90,6 +90,8 @@ class FeatureClassifierHead(DistillHead):
             raise ValueError(
                 f'reduction={reduction!r}: must be one of {REDUCTIONS}'
             )
+        if weight < 0:
+            raise ValueError(f'weight={weight}: must be >= 0')
         self.embed_dim = embed_dim
         self.alpha = alpha
         self.reduction = reduction

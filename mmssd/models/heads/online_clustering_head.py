@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine import dist
+from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.swapped_prediction import check_temperature, swapped_prediction
 from ..utils.feature_queue import FeatureQueue
+from ..utils.plan import Duration, SetupError, TrainingPlan
 from ..utils.sinkhorn import sinkhorn
 from ..utils.step import Encodings, Needs, Step
 from .base_head import DistillHead
@@ -60,10 +62,12 @@ class OnlineClusteringHead(DistillHead):
             projectors of the trained networks must provide them.
         queue_length (int): rows of earlier embeddings kept per global crop
             over **all** processes (SwAV: 3840); 0 for none.
-        queue_start (int): iteration from which the queue is filled (SwAV:
-            15 epochs). It is used once every row is filled.
-        freeze_prototypes (int): number of first iterations in which the
-            prototypes get a zero gradient (SwAV: one epoch).
+        queue_start (int | dict): iteration from which the queue is filled,
+            or ``dict(epochs=n)`` (SwAV: 15). It is used once every row is
+            filled.
+        freeze_prototypes (int | dict): number of first iterations, or
+            epochs, in which the prototypes get a zero gradient (SwAV: 5005
+            iterations, one epoch).
         teacher_prototypes (bool): codes are taken with the frozen
             prototypes of the teacher's checkpoint, and the student's start
             as a copy of them (off.KD-Drop). The teacher must provide them
@@ -76,7 +80,9 @@ class OnlineClusteringHead(DistillHead):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
-        ValueError: for a size, temperature, name or weight out of range.
+        ValueError: for a size, temperature, name or weight out of range; in
+            training, for a queue shorter than the batch, prototypes that
+            would stay frozen to the end, or rows of another width.
 
     Note:
         SwAV keeps one queue per process outside its checkpoint. Here there
@@ -87,7 +93,10 @@ class OnlineClusteringHead(DistillHead):
         instead of none, so that all parameters take part in every step of
         a distributed run; as the prototypes are normalised before each use,
         the weight decay of SGD, LARC and AdamW cannot turn them either (that
-        of plain Adam, rescaled entry by entry, would).
+        of plain Adam, rescaled entry by entry, would). Optimizers of Adam's
+        kind do count the frozen steps: the first free ones are up to six
+        times as large. Under gradient accumulation codes, queue and both
+        counters go by micro-batches.
     """
 
     iteration: Tensor
@@ -103,8 +112,8 @@ class OnlineClusteringHead(DistillHead):
         train: Sequence[str] = NETWORKS,
         dropout_views: bool = False,
         queue_length: int = 0,
-        queue_start: int = 0,
-        freeze_prototypes: int = 0,
+        queue_start: int | dict = 0,
+        freeze_prototypes: int | dict = 0,
         teacher_prototypes: bool = False,
         reduction: str = 'mean',
         weights: dict[str, float] | None = None,
@@ -118,10 +127,8 @@ class OnlineClusteringHead(DistillHead):
             ('embed_dim', embed_dim, 1),
             ('iterations', iterations, 1),
             ('queue_length', queue_length, 0),
-            ('queue_start', queue_start, 0),
-            ('freeze_prototypes', freeze_prototypes, 0),
         ):
-            if value < least:
+            if not isinstance(value, int) or value < least:
                 raise ValueError(
                     f'OnlineClusteringHead: {name}={value}, must be an '
                     f'integer >= {least}'
@@ -144,6 +151,8 @@ class OnlineClusteringHead(DistillHead):
             raise ValueError(
                 f'weights={weights}: keys must be trained networks {trained}'
             )
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError(f'weights={weights}: must be >= 0')
         if teacher_prototypes and (
             codes_from != 'teacher' or 'teacher' in trained
         ):
@@ -158,8 +167,10 @@ class OnlineClusteringHead(DistillHead):
         self.codes_from = codes_from
         self.trained = trained
         self.dropout_views = dropout_views
-        self.queue_start = queue_start
-        self.freeze_prototypes = freeze_prototypes
+        self.queue_start = Duration(queue_start, 'queue_start')
+        self.freeze_prototypes = Duration(
+            freeze_prototypes, 'freeze_prototypes'
+        )
         self.reduction = reduction
         self.weights = {name: weights.get(name, 1.0) for name in trained}
 
@@ -228,7 +239,7 @@ class OnlineClusteringHead(DistillHead):
 
     def _prototypes(self) -> Tensor:
         weight = self.prototypes.weight.to(self._dtype)
-        if self._iteration < self.freeze_prototypes:
+        if self._iteration < self.freeze_prototypes.iterations:
             fixed = weight.detach()
             return fixed + 0.0 * (weight - fixed)
         return weight
@@ -245,7 +256,7 @@ class OnlineClusteringHead(DistillHead):
         if self.teacher_prototypes is not None:
             weight = self.teacher_prototypes.to(self._dtype)
         queues: Sequence[FeatureQueue | None] = [None] * len(embeddings)
-        if self.queues and self._iteration >= self.queue_start:
+        if self.queues and self._iteration >= self.queue_start.iterations:
             queues = self.queues
         codes = []
         for z, queue in zip(embeddings, queues, strict=True):
@@ -296,7 +307,7 @@ class OnlineClusteringHead(DistillHead):
         if self.training:
             self._normalize_prototypes()
         source = getattr(step, self.codes_from).embeddings[: step.num_global]
-        self._check(source)
+        self._check(step, source)
         codes = self.codes(
             [F.normalize(z.detach().to(self._dtype), dim=1) for z in source]
         )
@@ -310,21 +321,54 @@ class OnlineClusteringHead(DistillHead):
             self.iteration.fill_(self._iteration)
         return terms
 
-    def _check(self, source: list[Tensor]) -> None:
+    def check(self, plan: TrainingPlan) -> None:
+        """Resolve epochs; compare queue and counters with the training."""
+        self.queue_start.resolve(plan)
+        self.freeze_prototypes.resolve(plan)
+        frozen = self.freeze_prototypes.iterations
+        if frozen >= plan.max_iters:
+            raise SetupError(
+                f'freeze_prototypes={self.freeze_prototypes.value} of '
+                f'OnlineClusteringHead are {frozen} iterations, but the '
+                f'training has {plan.max_iters}: its prototypes would never '
+                'learn; lower it, or give dict(epochs=1)'
+            )
         if not self.queues:
             return
-        if len(source) != len(self.queues):
-            raise ValueError(
-                f'{len(source)} global crops, but the queue of '
-                'OnlineClusteringHead is for 2: set queue_length=0 or give '
-                '2 global crops'
+        self._check_queue(plan.batch)
+        start = self.queue_start.iterations
+        if start >= plan.max_iters:
+            MMLogger.get_current_instance().warning(
+                f'queue_start={self.queue_start.value} of '
+                f'OnlineClusteringHead is iteration {start}, but the '
+                f'training has {plan.max_iters}: its queue will not be used'
             )
-        batch = len(source[0]) * dist.get_world_size()
+
+    def _check_queue(self, batch: int) -> None:
         length = self.queues[0].length
         if length < batch:
-            raise ValueError(
+            raise SetupError(
                 f'queue_length={length} of OnlineClusteringHead is below '
                 f'the batch of {batch} images over all processes: nothing '
                 'older than the batch would be kept; raise queue_length or '
                 'set it to 0'
             )
+
+    def _check(self, step: Step, source: list[Tensor]) -> None:
+        for name in {*self.trained, self.codes_from}:
+            width = getattr(step, name).embeddings[0].size(1)
+            if width != self.embed_dim:
+                raise SetupError(
+                    f'embed_dim={self.embed_dim} of OnlineClusteringHead, '
+                    f'but the embeddings of the {name} have width {width}: '
+                    'make embed_dim and the output widths of the necks equal'
+                )
+        if not self.queues:
+            return
+        if len(source) != len(self.queues):
+            raise SetupError(
+                f'{len(source)} global crops, but the queue of '
+                'OnlineClusteringHead is for 2: set queue_length=0 or give '
+                '2 global crops'
+            )
+        self._check_queue(len(source[0]) * dist.get_world_size())

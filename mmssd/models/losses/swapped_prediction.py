@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 def check_temperature(value: float, name: str = 'temperature') -> None:
     """Raise ``ValueError`` unless a temperature is positive and finite."""
-    if not 0 < value < float('inf'):
-        raise ValueError(f'{name}={value}: must be positive and finite')
+    if not (isinstance(value, (int, float)) and 0 < value < float('inf')):
+        raise ValueError(f'{name}={value!r}: must be positive and finite')
 
 
 def swapped_prediction(

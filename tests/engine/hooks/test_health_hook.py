@@ -1,13 +1,19 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from mmssd.engine.hooks import health_hook
-from mmssd.engine.hooks.health_hook import HealthHook
+from mmssd.engine.hooks.health_hook import HealthHook, count_views
+from mmssd.models.utils.feature_queue import FeatureQueue
+from mmssd.models.utils.plan import SetupError
 
 NAN, INF = float('nan'), float('inf')
 
@@ -301,3 +307,100 @@ def test_resume_of_the_same_model_and_load_from(tmp_path):
     )
     with pytest.raises(ValueError, match="doesn't match the size"):
         runner.train()  # mmengine gets as far as the optimizer
+
+
+# --- before the training ----------------------------------------------------
+
+
+def test_data_of_less_than_a_batch(tmp_path):
+    runner = build_runner(tmp_path, epochs=1)
+    runner._train_dataloader.update(batch_size=9, drop_last=True)
+    with pytest.raises(SetupError, match=r'8 image\(s\) make no batch of 9'):
+        runner.train()
+    # an endless sampler goes round
+    runner = build_runner(tmp_path / 'endless')
+    runner._train_dataloader.update(batch_size=9, drop_last=True)
+    runner.train()
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'batch', 'drop_last', 'length'),
+    [(2, 3, True, 2), (2, 3, False, 3), (None, 3, True, 2)],
+)
+def test_plan_by_hand(tmp_path, epochs, batch, drop_last, length):
+    runner = build_runner(tmp_path, epochs=epochs)
+    runner._train_dataloader.update(batch_size=batch, drop_last=drop_last)
+    plans = []
+    runner.model.heads = nn.ModuleDict()
+    runner.model.check = plans.append
+    runner.train()
+    (plan,) = plans
+    assert (plan.batch, plan.epoch_length) == (batch, length)
+    assert plan.max_iters == (6 if epochs is None else epochs * length)
+    assert plan.accumulation == 1 and plan.num_views is None
+
+
+def test_accumulation_is_told(tmp_path, monkeypatch):
+    runner = build_runner(tmp_path)
+    runner.optim_wrapper['accumulative_counts'] = 2
+    runner.model.heads = nn.ModuleDict()
+    runner.model.check = lambda plan: None
+    said = []
+    monkeypatch.setattr(runner.logger, 'warning', said.append)
+    runner.train()
+    assert any('gradients of 2 steps are added up' in str(s) for s in said)
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'expected'),
+    [
+        ([], None),
+        ([dict(type='PackInputs')], 1),
+        (
+            [
+                dict(
+                    type='MultiView',
+                    num_views=[2, 3],
+                    transforms=[[dict(type='RandomFlip', prob=0.5)]] * 2,
+                ),
+                dict(type='PackInputs'),
+            ],
+            5,
+        ),
+    ],
+)
+def test_views_of_a_pipeline(pipeline, expected):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = SimpleNamespace(pipeline=Compose(pipeline))
+    runner = SimpleNamespace(
+        model=nn.Identity(),
+        train_dataloader=SimpleNamespace(
+            dataset=SimpleNamespace(dataset=dataset)
+        ),
+    )
+    assert count_views(runner) == expected
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), path)
+    runner = build_runner(tmp_path / 'new', load_from=str(path))
+    with pytest.raises(ValueError, match='not one of its keys is of the mod'):
+        runner.train()
+
+
+def test_a_new_training_starts_with_its_own_queue(tmp_path):
+    runner = build_runner(tmp_path / 'old')
+    runner.model.queue = FeatureQueue(3, 4)
+    runner.model.queue.enqueue(torch.ones(2, 3))
+    runner.train()
+    path = str(tmp_path / 'old' / 'iter_6.pth')
+    weight = runner.model.first.weight.detach().clone()
+    for resume in (False, True):
+        runner = build_runner(
+            tmp_path / f'new{resume}', load_from=path, resume=resume
+        )
+        runner.model.queue = FeatureQueue(3, 4, init='zeros')
+        runner.load_or_resume() if not resume else runner.resume(path)
+        assert int(runner.model.queue.pointer) == (2 if resume else 0)
+        torch.testing.assert_close(runner.model.first.weight, weight)

@@ -19,6 +19,7 @@ from mmssd.models.heads import feature_classifier_head
 from mmssd.models.heads.base_head import DistillHead
 from mmssd.models.heads.feature_classifier_head import dann_ramp
 from mmssd.models.necks.dropout_projection_neck import DropoutProjectionNeck
+from mmssd.models.utils.plan import SetupError, TrainingPlan
 from mmssd.models.utils.step import Needs
 
 N, D, K = 4, 6, 5
@@ -319,7 +320,8 @@ def spied(num_global=None, sizes=SIZES, needs=None):
     [
         ((8, 8, 4, 4), None, 2),
         ((8, 4, 4), None, 1),
-        ((8, 8, 8), None, 3),
+        ((8, 8), None, 2),
+        ((8, 8, 8), 3, 3),
         ((8,), None, 1),
         ((8, 4, 8), None, 1),  # leading views only
         ((8, 8, 8, 8), 2, 2),  # small crops as large as the global ones
@@ -333,6 +335,34 @@ def test_number_of_global_crops(sizes, num_global, expected):
     assert step.data_samples == ['sample']
     assert step.teacher is None and step.momentum is None
     assert step.progress is None
+
+
+def test_many_views_of_one_size_are_ambiguous():
+    with pytest.raises(SetupError, match=r'3 views, all of \(8, 8\) pixels'):
+        spied(None, (8, 8, 8))
+
+
+def test_networks_that_are_there_for_nothing():
+    plan = TrainingPlan(batch=4, max_iters=10, epoch_length=5)
+    for arguments, message in (
+        (dict(), 'has a teacher, but no head reads'),
+        (dict(teacher=None, momentum=0.9), 'has a momentum, but no head'),
+    ):
+        model = make(dict(clustering=clustering(**SWAV)), **arguments)
+        with pytest.raises(SetupError, match=message):
+            model.check(plan)
+    # read by the codes, but in nobody's loss
+    model = make(dict(clustering=clustering(train=('student',))))
+    with pytest.raises(SetupError, match='no head trains it'):
+        model.check(plan)
+
+
+def test_check_reaches_views_and_heads():
+    model = make()
+    number = dict(batch=4, max_iters=10, epoch_length=5)
+    model.check(TrainingPlan(**number, num_views=2))
+    with pytest.raises(SetupError, match='need 2 global crops.* 1 view'):
+        model.check(TrainingPlan(**number, num_views=1))
 
 
 def test_a_single_tensor_is_one_view():

@@ -6,12 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine import dist
+from mmengine.logging import MMLogger
 from mmpretrain.models.losses import SwAVLoss
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from mmssd.engine.optimizers.larc import LARC
 from mmssd.models.heads.online_clustering_head import OnlineClusteringHead
+from mmssd.models.utils.plan import SetupError, TrainingPlan
 from mmssd.models.utils.step import Encodings, Step
 
 N, D, K = 3, 5, 4  # images, embedding width, prototypes
@@ -775,3 +777,64 @@ def test_defaults_are_those_of_the_papers():
     assert (head.temperature, head.epsilon, head.iterations) == (0.1, 0.05, 3)
     assert head.weights == dict(teacher=1.0, student=1.0)
     assert not head.queues and not head.dropout_views
+
+
+# --- before a training ------------------------------------------------------
+
+
+def plan(**kwargs):
+    return TrainingPlan(
+        **{**dict(batch=4, max_iters=100, epoch_length=10), **kwargs}
+    )
+
+
+def test_durations_in_epochs_become_iterations():
+    head = OnlineClusteringHead(
+        4,
+        6,
+        queue_length=8,
+        queue_start=dict(epochs=3),
+        freeze_prototypes=dict(epochs=1),
+    )
+    head.check(plan())
+    assert head.queue_start.iterations == 30
+    assert head.freeze_prototypes.iterations == 10
+
+
+def test_prototypes_that_would_stay_frozen_are_refused():
+    head = OnlineClusteringHead(4, 6, freeze_prototypes=100)
+    with pytest.raises(SetupError, match='would never learn'):
+        head.check(plan())
+    head.check(plan(max_iters=101))
+
+
+def test_a_queue_that_would_not_be_used_is_told(monkeypatch):
+    head = OnlineClusteringHead(4, 6, queue_length=8, queue_start=100)
+    said = []
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'warning', said.append)
+    head.check(plan())
+    assert len(said) == 1 and 'its queue will not be used' in said[0]
+    head.check(plan(max_iters=101))
+    assert len(said) == 1
+
+
+def test_a_queue_below_the_batch_of_all_processes_is_refused():
+    head = OnlineClusteringHead(4, 6, queue_length=8)
+    head.check(plan(batch=8))
+    with pytest.raises(SetupError, match='queue_length=8 .* batch of 9'):
+        head.check(plan(batch=9))
+
+
+def test_rows_of_another_width():
+    head = OnlineClusteringHead(4, 6, train=('student',), codes_from='student')
+    rows = [torch.randn(3, 5), torch.randn(3, 5)]
+    with pytest.raises(
+        SetupError, match='embed_dim=4 .* student have width 5'
+    ):
+        head.loss(Step(student=Encodings(embeddings=rows), num_global=2))
+
+
+def test_negative_weights_are_refused():
+    with pytest.raises(ValueError, match='must be >= 0'):
+        OnlineClusteringHead(4, 6, weights=dict(student=-1.0))

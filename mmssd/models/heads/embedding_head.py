@@ -1,0 +1,131 @@
+"""Regression of the teacher's embedding: DisCo, l2 distance, Reg, Reg-BN."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..losses.embedding_mse import embedding_mse
+from ..utils.plan import SetupError
+from ..utils.step import Needs, Step
+from .base_head import DistillHead
+
+FIELDS = ('embeddings', 'features')
+NORMS = ('l2', 'bn')
+
+
+@MODELS.register_module()
+class EmbeddingHead(DistillHead):
+    r"""Pull the student's rows to the teacher's rows of the same crops.
+
+    * DisCo (https://arxiv.org/abs/2104.09124, section 3.2): unit embeddings
+      of the projectors of all global crops, each crop counting one,
+
+      .. math::
+          L = w \sum_{v} \frac{1}{N} \sum_n
+          \lVert u(s_{nv}) - u(t_{nv}) \rVert^2
+
+      with w = 32, the images per process over which its code sums.
+    * Reg: pooled features (``field='features'``), a linear map of this head
+      to the teacher's width (``student_dim``, ``teacher_dim``), unit rows.
+    * Reg-BN: the same with ``norm='bn'``: batch norm without affine
+      parameters on both sides instead of unit rows, and the mean over
+      elements.
+
+    Logged term: ``loss_embedding``.
+
+    Args:
+        field (str): ``'embeddings'`` or ``'features'``.
+        student_dim, teacher_dim (int, optional): widths of the rows; given,
+            a linear map takes the student's to the teacher's.
+        norm (str): ``'l2'`` or ``'bn'``.
+        reduction (str): ``'sum'`` over the crops as above, or their
+            ``'mean'``.
+        views (str): ``'global'`` crops or ``'all'``.
+        weight (float): w. Defaults to 1.0.
+        init_cfg (dict, optional): mmengine's initialisation config.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    def __init__(
+        self,
+        field: str = 'embeddings',
+        student_dim: int | None = None,
+        teacher_dim: int | None = None,
+        norm: str = 'l2',
+        reduction: str = 'sum',
+        views: str = 'global',
+        weight: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, value, known in (
+            ('field', field, FIELDS),
+            ('norm', norm, NORMS),
+            ('reduction', reduction, ('sum', 'mean')),
+            ('views', views, ('global', 'all')),
+        ):
+            if value not in known:
+                raise ValueError(f'{name}={value!r}: must be one of {known}')
+        if (student_dim is None) != (teacher_dim is None):
+            raise ValueError(
+                f'student_dim={student_dim}, teacher_dim={teacher_dim}: give '
+                'both for a linear map, or neither'
+            )
+        if norm == 'bn' and teacher_dim is None:
+            raise ValueError("norm='bn' needs student_dim and teacher_dim")
+        if weight < 0:
+            raise ValueError(f'weight={weight}: must be >= 0')
+        self.field = field
+        self.norm = norm
+        self.reduction = reduction
+        self.views = views
+        self.weight = weight
+        self.projector = (
+            nn.Linear(student_dim, teacher_dim) if student_dim else None
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(teacher_dim, affine=False)
+            for _ in range(2 if norm == 'bn' else 0)
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The same field of student and teacher."""
+        return Needs(
+            student={self.field},
+            teacher={self.field},
+            teacher_views=self.views,
+        )
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        """Return ``loss_embedding``."""
+        number = step.num_global if self.views == 'global' else None
+        student = getattr(step.student, self.field)[:number]
+        teacher = getattr(step.teacher, self.field)[:number]
+        loss = self._distance(torch.cat(student), torch.cat(teacher))
+        crops = len(student) if self.reduction == 'sum' else 1
+        return {'loss_embedding': self.weight * crops * loss}
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.projector is not None:
+            weight = self.projector.weight
+            for name, rows, width in (
+                ('student_dim', student, weight.size(1)),
+                ('teacher_dim', teacher, weight.size(0)),
+            ):
+                if rows.size(1) != width:
+                    raise SetupError(
+                        f'{name}={width} of EmbeddingHead, but the '
+                        f'{self.field} have width {rows.size(1)}: set it so'
+                    )
+            student = self.projector(student.to(weight.dtype))
+        if self.norm == 'l2':
+            return embedding_mse(student, teacher)
+        teacher = teacher.detach().to(student.dtype)
+        student, teacher = (
+            norm(rows)
+            for norm, rows in zip(self.norms, (student, teacher), strict=True)
+        )
+        return (student - teacher).square().mean()
