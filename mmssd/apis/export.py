@@ -32,11 +32,12 @@ PARTS = {
 LAYOUTS = {
     'mm': 'every backbone',
     'torchvision': 'ResNet, ResNet_CIFAR, MobileNetV2',
-    'timm': 'ResNet, ResNet_CIFAR',
+    'timm': 'ResNet, ResNet_CIFAR, TIMMBackbone',
 }
 # Kernels of other libraries may sum in another order; a wrong key, stride
 # or activation is off by the size of the features themselves.
 TOLERANCE = 1e-4
+TIMM = 'timm_model.'  # before the keys of mmpretrain's TIMMBackbone
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,10 @@ def convert(
     if _kind(backbone) == 'MobileNetV2' and layout == 'torchvision':
         rename = _mobilenet_names(backbone)
         return OrderedDict((rename(k), v) for k, v in weights.items())
+    if _kind(backbone) == 'TIMMBackbone' and layout == 'timm':
+        return OrderedDict(
+            (key.removeprefix(TIMM), value) for key, value in weights.items()
+        )
     return _refuse(backbone, layout)
 
 
@@ -345,6 +350,12 @@ def _verify(
     images = torch.randn(2, 3, size, size, generator=generator)
     wanted = backbone(images)
     differences = {}
+    if layout == 'timm' and _kind(backbone) == 'TIMMBackbone':
+        model = _build(config, scope).timm_model  # timm's own module
+        load_strictly(model, written, str(path))
+        name = f'timm {type(model).__name__}'
+        differences[name] = _difference(wanted, model(images), name)
+        return differences, ''
     if layout == 'mm' or _kind(backbone) != 'MobileNetV2':
         weights = OrderedDict(
             (key.removeprefix('backbone.'), value)

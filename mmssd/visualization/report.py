@@ -251,11 +251,12 @@ def write_report(
         + ('' if seeds == 1 else '; mean ± standard deviation over seeds')
         + '. Accuracies and AP50 in percent; k-NN: k = 20, T = 0.07; linear: '
         'logistic regression on frozen features with 1 % (mean of five '
-        'draws) or all of the labels; detection: a small Faster R-CNN, the stem and first stage '
-        'frozen, from random weights (row untrained) or the OSS student. '
+        'draws) or all of the labels; detection: a small Faster R-CNN, the '
+        'stem and first stage frozen, from random weights (untrained) or '
+        'the OSS student. '
         'OSS and SwAV made the same number of student updates, from '
-        'weights of their own; minutes are those of the pretraining, with OSS the '
-        "teacher's included. The pictures are of seed 0.",
+        'weights of their own; minutes are those of the pretraining, with '
+        'OSS the teacher included. The pictures are of seed 0.',
         '',
         '![loss terms](losses.png)',
         '![k-NN while training](knn.png)',

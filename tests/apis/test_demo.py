@@ -1,6 +1,7 @@
 """The demo in miniature: all stages, the table, and going on."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,7 +83,22 @@ def test_all_stages_and_a_second_call(tmp_path, monkeypatch):
     for name in ('losses.png', 'knn.png', 'detections.png'):
         assert (report.parent / name).stat().st_size > 5000
 
-    # everything is there: the second call trains nothing
+    # Ctrl-C between the last checkpoint and the end of the validation: the
+    # training has nothing left to do, and the detector is tested
+    detector = tmp_path / 'run/seed0/detect_oss'
+    (detector / 'result.json').unlink()
+    for path in detector.glob('*/vis_data/scalars.json'):
+        path.unlink()
+    assert run_demo(demo) == report
+    assert (detector / 'test/metrics.json').is_file()
+    assert json.loads((detector / 'result.json').read_text())['ap50'] >= 0
+
+    # another recipe does not go on in the same folder
+    other = replace(demo, options=(*demo.options, 'model.channels_last=False'))
+    with pytest.raises(RuntimeError, match='begun with another config'):
+        run_demo(other)
+
+    # everything is there: the next call trains nothing
     def refuse(*args):
         raise AssertionError('trained again')
 

@@ -1,6 +1,8 @@
 """The worked example of docs/architecture.md does what it says."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -8,65 +10,66 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmssd.models.utils.step import Encodings, Step
+from mmssd.apis.config import load_config
 
-TEXT = (Path(__file__).parents[2] / 'docs/architecture.md').read_text()
-BLOCKS = re.findall(r'```python\n(.*?)```', TEXT, flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / 'docs/architecture.md').read_text()
+BLOCKS = {
+    text.splitlines()[0].removeprefix('# '): text
+    for text in re.findall(r'```python\n(.*?)```', TEXT, flags=re.DOTALL)
+}
+HEAD = 'mmssd/models/heads/distance_head.py'
+CONFIG = 'configs/distance/distance_resnet18w16-resnet18w32_garments.py'
+TEST = 'tests/models/heads/test_distance_head.py'
 
 
 @pytest.fixture
-def head():
-    """The head of the first block, as a module of the package."""
-    space = {'__name__': 'mmssd.models.heads.distance_head'}
-    space['__package__'] = 'mmssd.models.heads'
-    exec(BLOCKS[0], space)
-    yield space['DistanceHead']
+def head(monkeypatch):
+    """The head of the text, as a module of the package."""
+    name = HEAD.removesuffix('.py').replace('/', '.')
+    module = types.ModuleType(name)
+    module.__package__ = name.rpartition('.')[0]
+    exec(BLOCKS[HEAD], module.__dict__)
+    monkeypatch.setitem(sys.modules, name, module)
+    yield
     del MODELS._module_dict['DistanceHead']
 
 
-def test_the_head_computes_what_the_text_says(head):
-    student = torch.tensor([[1.0, 0.0], [0.0, 3.0]], requires_grad=True)
-    orthogonal = torch.tensor([[0.0, 2.0], [5.0, 0.0]], requires_grad=True)
-    for teacher, expected in ((orthogonal, 2.0), (student, 0.0)):
-        step = Step(
-            student=Encodings(embeddings=[student]),
-            teacher=Encodings(embeddings=[teacher]),
-            num_global=1,
-        )
-        loss = head().loss(step)['loss_distance']
-        assert loss.item() == pytest.approx(expected)
-    step.teacher.embeddings = [orthogonal]
-    head().loss(step)['loss_distance'].backward()
-    # 2 - 2 cos: the gradient of a row is -2 times the teacher's direction
-    # over the row's norm, halved by the mean over two rows
-    expected = torch.tensor([[0.0, -1.0], [-1.0 / 3, 0.0]])
-    torch.testing.assert_close(student.grad, expected)
-    assert orthogonal.grad is None
-
-
-def test_the_config_trains(head):
+def test_its_test_passes(head):
     space = {}
-    text = BLOCKS[1].replace('backbone=..., neck=...', 'backbone=b, neck=n')
-    assert 'b, neck=n' in text
-    space['b'] = dict(type='ResNet', depth=18)
-    space['n'] = dict(
-        type='NonLinearNeck',
-        in_channels=512,
-        hid_channels=512,
-        out_channels=128,
-        norm_cfg=dict(type='BN1d'),
-    )
-    exec(text, space)
-    config = space['model']
-    # weights of this run instead of a file
-    config['teacher'].update(checkpoint=None, frozen=False)
+    exec(BLOCKS[TEST], space)
+    tests = [name for name in space if name.startswith('test_')]
+    assert tests
+    for name in tests:
+        space[name]()
+
+
+def test_its_config_trains(head, tmp_path):
+    base = ROOT / 'configs' / 'demo'
+    path = tmp_path / Path(CONFIG).name
+    path.write_text(BLOCKS[CONFIG].replace('../demo', str(base)))
+    config = load_config(path)
+    assert CONFIG in TEXT.split(BLOCKS[CONFIG])[1]  # the command names it
+    demo = load_config(next(base.glob('oss_*.py')))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(config)
-    losses = model([torch.randn(2, 3, 32, 32)] * 2, mode='loss')
+        trained = MODELS.build(demo.model)
+        file = tmp_path / 'iter_800.pth'
+        torch.save(dict(state_dict=trained.state_dict()), file)
+        config.model.teacher.checkpoint = str(file)
+        model = MODELS.build(config.model)
+    model.teacher.init_weights()
+    model.train()
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    views = model.data_preprocessor(dict(inputs=images), True)['inputs']
+    losses = model(views, mode='loss')
     assert list(losses) == ['distance.loss_distance']
     losses['distance.loss_distance'].backward()
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
     assert model.teacher.backbone.conv1.weight.grad is None
+    assert torch.equal(
+        model.teacher.backbone.conv1.weight,
+        trained.teacher.backbone.conv1.weight,
+    )
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])

@@ -409,3 +409,30 @@ def test_a_real_run_can_be_exported(tmp_path):
         assert len(written) == len(trained) > 100
         for key, value in trained.items():
             assert torch.equal(written[f'backbone.{key}'], value)
+
+
+@pytest.mark.parametrize('features_only', [True, False])
+def test_what_came_from_timm_goes_back(run, tmp_path, features_only):
+    timm = pytest.importorskip('timm')
+    config = dict(
+        type='TIMMBackbone',
+        model_name='resnet10t',
+        features_only=features_only,
+    )
+    target = tmp_path / 'timm.pth'
+    result = export_backbone(run(config), target, layout='timm')
+    assert list(result.differences.values()) == [0.0]
+    model = timm.create_model(
+        'resnet10t', features_only=features_only, num_classes=0
+    ).eval()
+    written = load_checkpoint(target)
+    assert set(written) == set(model.state_dict())
+    model.load_state_dict(written)
+    with torch.no_grad():
+        output = (
+            model(images())
+            if features_only
+            else (model.forward_features(images()),)
+        )
+    wanted = features(config, stripped(states(config)))
+    torch.testing.assert_close(output[-1], wanted)
