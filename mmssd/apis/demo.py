@@ -229,6 +229,7 @@ def pretrain(demo: Demo, method: str, seed: int) -> dict:
 def load_model(demo: Demo, seed: int, checkpoint: str | None = None):
     """Build the demo's OSS model (or the untrained one of a seed)."""
     from mmengine.config import DictAction
+    from mmengine.registry import DefaultScope
     from mmengine.runner import set_random_seed
     from mmpretrain.registry import MODELS
 
@@ -244,7 +245,9 @@ def load_model(demo: Demo, seed: int, checkpoint: str | None = None):
     set_random_seed(seed)
     pairs = (option.split('=', 1) for option in demo.options)
     options = {key: DictAction._parse_iterable(text) for key, text in pairs}
-    model = MODELS.build(load_config(CONFIGS / name, options).model)
+    config = load_config(CONFIGS / name, options)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)
     if state is None:
         logging.disable(logging.INFO)  # a line for every parameter
         model.init_weights()

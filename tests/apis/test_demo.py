@@ -44,7 +44,7 @@ def test_all_stages_and_a_second_call(tmp_path, monkeypatch):
     demo = Demo(
         work_dir=tmp_path / 'run',
         data_root=tmp_path / 'data',
-        single=(600, 200),
+        single=(2_000, 200),
         multi=(24, 8),
         options=(
             'train_cfg.max_iters=4',
