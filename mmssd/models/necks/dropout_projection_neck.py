@@ -1,7 +1,7 @@
 """Projector that gives a second embedding by dropout (OSS)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -9,6 +9,8 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..utils.step import pool_features
+
+PLACES = ('linear', 'activation')
 
 
 @contextmanager
@@ -44,11 +46,18 @@ class DropoutProjectionNeck(BaseModule):
             linear layer. Defaults to (0.1, 0.05).
         norm (bool): batch normalisation after the first layer. Defaults to
             True.
+        place (str): where the first dropout stands: right after the
+            ``'linear'`` layer (the paper's words, the default), or after
+            the ``'activation'``.
+        record_dropout (bool): whether the dropout pass, too, moves the
+            running statistics of the batch norm. Defaults to False, see the
+            note.
         init_cfg (dict, optional): mmengine's initialisation config;
             PyTorch's own initialisation by default, as SwAV.
 
     Raises:
-        ValueError: for a width below 1 or a rate outside [0, 1).
+        ValueError: for a width below 1, a rate outside [0, 1) or an
+            unknown place.
 
     Note:
         The dropout pass normalises by its own batch statistics and leaves
@@ -63,6 +72,8 @@ class DropoutProjectionNeck(BaseModule):
         out_channels: int = 128,
         dropout: Sequence[float] = (0.1, 0.05),
         norm: bool = True,
+        place: str = 'linear',
+        record_dropout: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -78,9 +89,13 @@ class DropoutProjectionNeck(BaseModule):
                 f'dropout={dropout!r}: give two rates in [0, 1), one after '
                 'each linear layer'
             )
+        if place not in PLACES:
+            raise ValueError(f'place={place!r}: must be one of {PLACES}')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.dropout = rates
+        self.place = place
+        self.record_dropout = record_dropout
         self.fc0 = nn.Linear(in_channels, hid_channels)
         self.bn0 = nn.BatchNorm1d(hid_channels) if norm else nn.Identity()
         self.fc1 = nn.Linear(hid_channels, out_channels)
@@ -91,7 +106,7 @@ class DropoutProjectionNeck(BaseModule):
         Args:
             x: backbone output: a map or vector, or a tuple ending in one.
         """
-        return (self._finish(self.fc0(pool_features(x))),)
+        return (self.fc1(self._activate(self.fc0(pool_features(x)))),)
 
     def forward_views(self, x: Tensor | tuple) -> tuple[Tensor, Tensor]:
         """Return the plain and the dropout embedding of the same features.
@@ -106,13 +121,18 @@ class DropoutProjectionNeck(BaseModule):
             Two ``(N, out_channels)`` tensors.
         """
         hidden = self.fc0(pool_features(x))
-        plain = self._finish(hidden)
+        active = self._activate(hidden)
+        plain = self.fc1(active)
         if not self.training:
             return plain, plain
-        thinned = F.dropout(hidden, self.dropout[0])
-        with own_statistics(self.bn0):
-            thinned = self._finish(thinned)
-        return plain, F.dropout(thinned, self.dropout[1])
+        if self.place == 'linear':
+            thinned = F.dropout(hidden, self.dropout[0])
+            keep = nullcontext() if self.record_dropout else None
+            with keep or own_statistics(self.bn0):
+                thinned = self._activate(thinned)
+        else:
+            thinned = F.dropout(active, self.dropout[0])
+        return plain, F.dropout(self.fc1(thinned), self.dropout[1])
 
-    def _finish(self, hidden: Tensor) -> Tensor:
-        return self.fc1(F.relu(self.bn0(hidden)))
+    def _activate(self, hidden: Tensor) -> Tensor:
+        return F.relu(self.bn0(hidden))

@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmssd.engine.optimizers.larc import LARC
 from mmssd.models.distillers.distiller import Distiller, build_heads
 from mmssd.models.distillers.teacher import Teacher
 from mmssd.models.heads import feature_classifier_head
@@ -868,6 +869,9 @@ def test_a_step_never_waits_for_the_device(host_waits):
 # --- processes --------------------------------------------------------------
 
 
+FROZEN = ('offline', 'seed')
+
+
 def take_steps(scheme, optimizer, iterations=4):
     """Run alone or on a worker: the state after a few steps.
 
@@ -881,10 +885,18 @@ def take_steps(scheme, optimizer, iterations=4):
         ),
         swav=dict(clustering=clustering(**SWAV, queue_length=8)),
         offline=dict(clustering=clustering(train=('student',))),
+        seed=dict(
+            similarity=dict(
+                type='SimilarityQueueHead',
+                embed_dim=D,
+                queue_length=10,
+                init='zeros',  # the same on all processes
+            )
+        ),
     )[scheme]
     teacher = None
     if scheme != 'swav':
-        teacher = StubTeacher(frozen=scheme == 'offline', norm=False)
+        teacher = StubTeacher(frozen=scheme in FROZEN, norm=False)
         torch.manual_seed(11)
         for parameter in teacher.parameters():
             nn.init.normal_(parameter, std=0.4)
@@ -898,6 +910,7 @@ def take_steps(scheme, optimizer, iterations=4):
             parameters, lr=0.2, momentum=0.9, weight_decay=1e-3
         ),
         adamw=lambda: torch.optim.AdamW(parameters, lr=1e-3, eps=1e-3),
+        larc=lambda: LARC(parameters, lr=0.6, momentum=0.9, weight_decay=1e-6),
     )
     optim_wrapper = OptimWrapper(optimizers[optimizer]())
     logs = []
@@ -916,7 +929,14 @@ def take_steps(scheme, optimizer, iterations=4):
 @pytest.mark.dist
 @pytest.mark.parametrize(
     ('scheme', 'optimizer'),
-    [('oss', 'sgd'), ('oss', 'adamw'), ('swav', 'sgd'), ('offline', 'sgd')],
+    [
+        ('oss', 'larc'),
+        ('oss', 'sgd'),
+        ('oss', 'adamw'),
+        ('swav', 'sgd'),
+        ('offline', 'sgd'),
+        ('seed', 'sgd'),
+    ],
 )
 def test_steps_do_not_depend_on_the_number_of_processes(
     two_processes, scheme, optimizer
@@ -937,11 +957,12 @@ def test_steps_do_not_depend_on_the_number_of_processes(
         for name, value in alone.items()
         if not torch.equal(value, untrained[name])
     }
-    assert {'backbone.stem.weight', 'heads.clustering.prototypes.weight'} < (
-        moved
-    )
-    if scheme != 'offline':
-        assert 'heads.clustering.queues.0.features' in moved
+    assert 'backbone.stem.weight' in moved
+    if scheme != 'seed':
+        assert 'heads.clustering.prototypes.weight' in moved
+    queue = dict(offline=None, seed='similarity.queue')
+    if queue := queue.get(scheme, 'clustering.queues.0'):
+        assert f'heads.{queue}.features' in moved
     # the logged losses of the two halves average to those of the whole
     for a, b, whole in zip(logs0, logs1, logs, strict=True):
         for key, value in whole.items():

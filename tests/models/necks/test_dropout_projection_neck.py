@@ -242,3 +242,47 @@ def test_defaults_and_registration():
 def test_errors(kwargs, message):
     with pytest.raises(ValueError, match=message):
         DropoutProjectionNeck(**{'in_channels': 5, **kwargs})
+
+
+@pytest.mark.parametrize('place', ['linear', 'activation'])
+def test_place_of_the_first_dropout(monkeypatch, place):
+    torch.manual_seed(0)
+    neck = DropoutProjectionNeck(3, 6, 2, dropout=(0.5, 0.25), place=place)
+    x = torch.randn(5, 3)
+    seen = []
+
+    def halve(value, rate):  # in place of chance
+        seen.append((tuple(value.shape), rate))
+        return value * rate
+
+    monkeypatch.setattr(F, 'dropout', halve)
+    plain, thinned = neck.forward_views(x)
+    hidden = F.linear(x, neck.fc0.weight, neck.fc0.bias)
+    if place == 'linear':
+        hidden = 0.5 * hidden
+
+    def normalise(h):
+        return (h - h.mean(0)) / (h.var(0, unbiased=False) + 1e-5).sqrt()
+
+    active = normalise(hidden).relu()
+    if place == 'activation':
+        active = 0.5 * active
+    expected = 0.25 * F.linear(active, neck.fc1.weight, neck.fc1.bias)
+    torch.testing.assert_close(thinned, expected)
+    assert seen == [((5, 6), 0.5), ((5, 2), 0.25)]
+    assert not torch.allclose(plain, thinned)
+
+
+def test_running_statistics_of_the_dropout_pass():
+    x = torch.randn(8, 3)
+    counts = {}
+    for record in (False, True):
+        neck = DropoutProjectionNeck(3, 6, 2, record_dropout=record)
+        neck.forward_views(x)
+        counts[record] = int(neck.bn0.num_batches_tracked)
+    assert counts == {False: 1, True: 2}
+
+
+def test_unknown_place():
+    with pytest.raises(ValueError, match="place='nowhere'"):
+        DropoutProjectionNeck(3, place='nowhere')
