@@ -32,9 +32,8 @@ METHODS = ('oss',)
 AP50 = 'coco/bbox_mAP_50'
 FEW_DRAWS = 5  # choices of 1 % of the labels
 SHOWN = re.compile(
-    r'Iter\((train|val)\)|k-?nn|WARNING(?!.*(FileClient|HardDiskBackend))'
-    r'|ERROR|Error|error:',
-    re.IGNORECASE,
+    r'Iter\((train|val)\)|k-NN top|WARNING(?!.*(FileClient|HardDiskBackend))'
+    r'|ERROR|Error|error:'
 )
 
 

@@ -20,6 +20,21 @@ def test_raw_pixels_average_the_image():
     assert features[0, 1:].abs().sum() == 0
 
 
+@pytest.mark.parametrize(
+    ('line', 'shown'),
+    [
+        ('01/01 - mmengine - INFO - Iter(train) [25/800]  loss: 1', True),
+        ('01/01 - mmengine - INFO - k-NN top-1 (k=20) after 200', True),
+        ('(NORMAL      ) KNNProbeHook', False),
+        ('01/01 - mmengine - WARNING - "FileClient" will be depr', False),
+        ('01/01 - mmengine - WARNING - something else', True),
+        ('ValueError: no', True),
+    ],
+)
+def test_what_is_shown(line, shown):
+    assert bool(module.SHOWN.search(line)) == shown
+
+
 def _garments(n, seed):
     """Ten shapes of garment-like blobs, enough to be told apart."""
     random = np.random.RandomState(seed)
