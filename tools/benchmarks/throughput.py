@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from mmssd.apis import config as configs
 from mmssd.apis.cli import readable_errors
 from mmssd.models.distillers.encodings import encode
+from mmssd.models.utils.plan import Duration
 from mmssd.models.utils.step import NETWORKS
 
 
@@ -133,6 +134,10 @@ def prepare(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         model = MODELS.build(cfg.model).to(device)
         wrapper: OptimWrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     model.train()
+    for head in model.heads.values():  # as in the middle of a training
+        for name in ('queue_start', 'freeze_prototypes'):
+            if hasattr(head, name):
+                setattr(head, name, Duration(0, name))
     batch = args.batch_size or cfg.train_dataloader.batch_size
     kinds = read_views(args.views, model.data_preprocessor)
     views = [
