@@ -2,7 +2,7 @@
 
 The main job of ``make demo``: everything of the paper's recipe at CPU size
 (online teacher, dropout views, feature classifier, codes with a queue).
-About seven minutes on two cores with bfloat16 (``--amp``).
+Seven to ten minutes on two cores with bfloat16 (``--amp``).
 
     python tools/train.py THIS_FILE --amp
 """
