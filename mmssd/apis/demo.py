@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'configs' / 'demo').is_dir():
     ROOT = Path(__file__).resolve().parents[1] / '.mim'
 CONFIGS = ROOT / 'configs' / 'demo'
-OSS = 'oss_resnet18w16-resnet18w32_1xb128-coslr-800i_garments.py'
-SWAV = 'swav_resnet18w16_1xb128-coslr-800i_garments.py'
-DETECTOR = 'faster-rcnn_resnet18w16-fpn_1xb8-300i_garments.py'
+OSS = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+SWAV = 'swav_resnet18w8_1xb256-coslr-1200i_garments.py'
+DETECTOR = 'faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py'
 METHODS = ('oss',)
 AP50 = 'coco/bbox_mAP_50'
 FEW_DRAWS = 5  # choices of 1 % of the labels

@@ -19,7 +19,7 @@ BLOCKS = {
     for text in re.findall(r'```python\n(.*?)```', TEXT, flags=re.DOTALL)
 }
 HEAD = 'mmssd/models/heads/distance_head.py'
-CONFIG = 'configs/distance/distance_resnet18w16-resnet18w32_garments.py'
+CONFIG = 'configs/distance/distance_resnet18w8-resnet18w32_garments.py'
 TEST = 'tests/models/heads/test_distance_head.py'
 
 
@@ -53,7 +53,7 @@ def test_its_config_trains(head, tmp_path):
     demo = load_config(next(base.glob('oss_*.py')))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         trained = MODELS.build(demo.model)
-        file = tmp_path / 'iter_800.pth'
+        file = tmp_path / 'iter_1200.pth'
         torch.save(dict(state_dict=trained.state_dict()), file)
         config.model.teacher.checkpoint = str(file)
         model = MODELS.build(config.model)

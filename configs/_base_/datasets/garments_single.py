@@ -4,7 +4,7 @@ mean = [123.675, 116.28, 103.53]
 std = [58.395, 57.12, 57.375]
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=256,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),

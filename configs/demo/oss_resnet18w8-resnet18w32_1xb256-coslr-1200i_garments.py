@@ -1,4 +1,4 @@
-"""OSS in miniature: a quarter-width ResNet-18 taught by a half-width one.
+"""OSS in miniature: an eighth-width ResNet-18 taught by a half-width one.
 
 The main job of ``make demo``: everything of the paper's recipe at CPU size
 (online teacher, dropout views, feature classifier, codes with a queue).
@@ -10,19 +10,13 @@ Seven to ten minutes on two cores with bfloat16 (``--amp``).
 _base_ = [
     '../_base_/default_runtime.py',
     '../_base_/datasets/garments_single.py',
-    '../_base_/schedules/demo_adamw_coslr_800i.py',
+    '../_base_/schedules/demo_adamw_coslr_1200i.py',
 ]
 
-student = dict(
-    type='ResNet_CIFAR',
-    depth=18,
-    stem_channels=16,
-    base_channels=16,
-    strides=(2, 2, 2, 2),
-)
+student = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
 neck = dict(
     type='DropoutProjectionNeck',
-    in_channels=128,
+    in_channels=64,
     hid_channels=256,
     out_channels=64,
 )
@@ -34,11 +28,7 @@ model = dict(
         type='Teacher',
         frozen=False,
         backbone=dict(
-            type='ResNet_CIFAR',
-            depth=18,
-            stem_channels=32,
-            base_channels=32,
-            strides=(2, 2, 2, 2),
+            type='ResNet', depth=18, stem_channels=32, base_channels=32
         ),
         neck=dict(
             type='DropoutProjectionNeck',
@@ -57,8 +47,8 @@ model = dict(
             dropout_views=True,
             # late: while the embeddings still change fast, codes shared
             # with old ones are worse than codes of the batch alone
-            queue_length=256,
-            queue_start=400,
+            queue_length=512,
+            queue_start=800,
         ),
         # In so short a run, at AdamW's learning rate, a reversal of 1 or 0.1
         # makes classifier and embeddings chase each other, and the teacher

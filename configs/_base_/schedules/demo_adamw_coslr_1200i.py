@@ -1,5 +1,5 @@
-# 800 iterations of AdamW, cosine after 100 iterations of warm-up.
-max_iters = 800
+# 1200 iterations of AdamW, cosine after 100 iterations of warm-up.
+max_iters = 1200
 warmup = 100
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10**9

@@ -39,12 +39,11 @@ model = dict(
         pad_size_divisor=16,
     ),
     backbone=dict(
-        type='mmpretrain.ResNet_CIFAR',
+        type='mmpretrain.ResNet',
         depth=18,
-        stem_channels=16,
-        base_channels=16,
-        strides=(2, 2, 2, 2),
-        out_indices=(1, 2, 3),
+        stem_channels=8,
+        base_channels=8,
+        out_indices=(0, 1, 2),
         frozen_stages=1,
         init_cfg=dict(
             type='Pretrained', checkpoint='student.pth', prefix='backbone.'
@@ -52,7 +51,7 @@ model = dict(
     ),
     neck=dict(
         type='FPN',
-        in_channels=[32, 64, 128],
+        in_channels=[8, 16, 32],
         out_channels=channels,
         num_outs=3,
         norm_cfg=dict(type='BN'),

@@ -6,7 +6,7 @@ run beside it.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w16-resnet18w32_1xb128-coslr-800i_garments.py'
+_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
 
 model = dict(
     teacher=None,
@@ -19,8 +19,8 @@ model = dict(
             num_prototypes=100,
             codes_from='student',
             train=('student',),
-            queue_length=256,
-            queue_start=400,
+            queue_length=512,
+            queue_start=800,
         ),
     ),
 )
