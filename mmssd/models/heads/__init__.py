@@ -2,6 +2,7 @@
 
 from .attention_transfer_head import AttentionTransferHead
 from .base_head import DistillHead
+from .contrastive_representation_head import ContrastiveRepresentationHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
 from .online_clustering_head import OnlineClusteringHead
@@ -10,6 +11,7 @@ from .similarity_queue_head import SimilarityQueueHead
 
 __all__ = [
     'AttentionTransferHead',
+    'ContrastiveRepresentationHead',
     'DistillHead',
     'EmbeddingHead',
     'FeatureClassifierHead',

@@ -3,6 +3,7 @@
 from .attention_transfer import AttentionTransferLoss, attention_transfer
 from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, info_nce
+from .noise_contrast import match_scores, noise_contrast
 from .relation import RelationLoss, relation_angle, relation_distance
 from .similarity_distillation import (
     CompressLoss,
@@ -24,6 +25,8 @@ __all__ = [
     'compress',
     'embedding_mse',
     'info_nce',
+    'match_scores',
+    'noise_contrast',
     'relation_angle',
     'relation_distance',
     'similarity_distillation',
