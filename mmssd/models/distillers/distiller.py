@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..utils.plan import SetupError, TrainingPlan
 from ..utils.progress import training_progress
 from ..utils.step import NETWORKS, Needs, Step
-from .encodings import Encodings, encode, merge_needs
+from .encodings import Encodings, encode, merge_needs, view_indices
 from .momentum import MomentumStudent
 
 
@@ -78,7 +78,8 @@ class Distiller(BaseSelfSupervisor):
     loss is the sum of the ``<head>.loss_<term>`` of all heads.
 
     In a step every network runs once per resolution, and only for what
-    some head asks for. The momentum student is updated before it encodes.
+    some head asks for. The momentum student is updated before it encodes,
+    and with it what heads keep averages of.
 
     Args:
         backbone (dict): the student's backbone.
@@ -88,11 +89,16 @@ class Distiller(BaseSelfSupervisor):
         teacher (dict, optional): a :class:`Teacher` (``type`` may be left
             out).
         momentum (dict | float, optional): arguments of the momentum student
-            (``decay``), or its decay; ``None`` for none.
+            (``decay``, ``final_decay``, ``shuffle``), or its decay; ``None``
+            for none.
         data_preprocessor (dict, optional): see ``SelfSupDataPreprocessor``
             of mmpretrain and ``MultiCropPreprocessor``.
         num_global (int, optional): number of global crops. By default all
             leading views that are as large as the first.
+        separate_views (bool): run every view in a batch of its own, so that
+            batch norms in training mode see one view at a time, as in the
+            code of MoCo and DisCo. Defaults to False: views of equal
+            resolution together, as SwAV.
         channels_last (bool): run the networks in channels-last memory
             format. Changes speed, not results. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
@@ -111,6 +117,7 @@ class Distiller(BaseSelfSupervisor):
         momentum: dict | float | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         num_global: int | None = None,
+        separate_views: bool = False,
         channels_last: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -137,6 +144,7 @@ class Distiller(BaseSelfSupervisor):
         if num_global is not None and num_global < 1:
             raise ValueError(f'num_global={num_global}: must be >= 1')
         self.num_global = num_global
+        self.separate_views = separate_views
         self.channels_last = channels_last
         self.needs = self._check_needs()
         if channels_last:
@@ -244,6 +252,14 @@ class Distiller(BaseSelfSupervisor):
                         'teacher and embed_dim of the head equal'
                     )
 
+    def _averaged(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pairs of average and source that heads have."""
+        return [
+            pair
+            for head in self.heads.values()
+            for pair in getattr(head, 'averaged', ())
+        ]
+
     def init_weights(self) -> None:
         """Initialise all parts, then what depends on others.
 
@@ -253,7 +269,7 @@ class Distiller(BaseSelfSupervisor):
         """
         super().init_weights()
         if self.momentum is not None:
-            self.momentum.copy_from(self)
+            self.momentum.copy_from(self, self._averaged())
         if self.teacher is not None:
             for head in self.heads.values():
                 if hasattr(head, 'prepare'):
@@ -277,14 +293,28 @@ class Distiller(BaseSelfSupervisor):
         if not fields:
             return None
         network = self._network(name)
-        if getattr(self.needs, f'{name}_views') == 'global':
-            views = views[:num_global]
+        indices = view_indices(
+            getattr(self.needs, f'{name}_views'), len(views), num_global
+        )
+        views = [views[index] for index in indices]
+        # nothing is shared between rows in evaluation mode
+        separate = self.separate_views and network.training
+
+        def run(views: list[Tensor]) -> Encodings:
+            return encode(
+                network.backbone, network.neck, views, fields, separate
+            )
+
         fixed = name == 'momentum' or getattr(network, 'frozen', False)
         if name == 'teacher' and fixed and hasattr(network, 'ensure_loaded'):
             network.ensure_loaded()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
             try:
-                return encode(network.backbone, network.neck, views, fields)
+                if name == 'momentum':
+                    encodings = network.encode(views, run)
+                else:
+                    encodings = run(views)
+                return encodings.placed(indices)
             except RuntimeError as error:
                 width = neck_widths(network.neck)[0]
                 if width is None or 'mat1 and mat2' not in str(error):
@@ -357,15 +387,16 @@ class Distiller(BaseSelfSupervisor):
             views = [
                 v.contiguous(memory_format=torch.channels_last) for v in views
             ]
+        progress = training_progress()
         if self.momentum is not None and self.training:
-            self.momentum.update(self)
+            self.momentum.update(self, progress, self._averaged())
         step = Step(
             **{
                 name: self.encode(name, views, num_global) for name in NETWORKS
             },
             data_samples=data_samples,
             num_global=num_global,
-            progress=training_progress(),
+            progress=progress,
         )
         terms = {}
         with torch.autocast(views[0].device.type, enabled=False):

@@ -10,6 +10,7 @@ from ..utils.step import (
     last_output,
     merge_needs,
     pool_features,
+    view_indices,
 )
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'encode',
     'merge_needs',
     'pool_features',
+    'view_indices',
 ]
 
 
@@ -48,6 +50,7 @@ def encode(
     neck: nn.Module | None,
     views: list[Tensor],
     fields: frozenset[str],
+    separate: bool = False,
 ) -> Encodings:
     """Run one network over the views of a step.
 
@@ -61,6 +64,8 @@ def encode(
         neck: projector, ``None`` for the features themselves.
         views: V tensors ``(N, 3, H, W)``.
         fields: names of the :class:`Encodings` fields to fill.
+        separate: run each view in a batch of its own instead, so that batch
+            norms see one view at a time (MoCo, DisCo).
 
     Returns:
         The encodings, one entry per view in each asked list.
@@ -68,7 +73,10 @@ def encode(
     features: list[Tensor | None] = [None] * len(views)
     maps: list[tuple[Tensor, ...] | None] = [None] * len(views)
     sizes = [len(view) for view in views]
-    for group in by_resolution(views):
+    groups = by_resolution(views)
+    if separate:
+        groups = [[index] for index in range(len(views))]
+    for group in groups:
         batch = [views[index] for index in group]
         output = backbone(torch.cat(batch) if len(batch) > 1 else batch[0])
         split = [sizes[index] for index in group]
@@ -86,10 +94,13 @@ def encode(
     if 'feature_maps' in fields:
         encodings.feature_maps = maps
     if fields & {'embeddings', 'dropout_embeddings'}:
-        plain, dropout = _project(
-            neck, torch.cat(features), 'dropout_embeddings' in fields
-        )
-        encodings.embeddings = list(plain.split(sizes))
-        if dropout is not None:
-            encodings.dropout_embeddings = list(dropout.split(sizes))
+        batches = features if separate else [torch.cat(features)]
+        for batch in batches:
+            plain, dropout = _project(
+                neck, batch, 'dropout_embeddings' in fields
+            )
+            split = [len(batch)] if separate else sizes
+            encodings.embeddings += plain.split(split)
+            if dropout is not None:
+                encodings.dropout_embeddings += dropout.split(split)
     return encodings

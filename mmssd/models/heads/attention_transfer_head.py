@@ -35,7 +35,8 @@ class AttentionTransferHead(DistillHead):
     needs = Needs(
         student={'feature_maps'},
         teacher={'feature_maps'},
-        teacher_views='global',
+        student_views=(0,),
+        teacher_views=(0,),
     )
 
     def __init__(

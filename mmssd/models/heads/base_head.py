@@ -3,7 +3,7 @@
 from abc import ABCMeta, abstractmethod
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..utils.plan import TrainingPlan
 from ..utils.step import Needs, Step
@@ -21,9 +21,13 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
         trained: names of the networks that learn their task from this head
             (an adversary does not count). An online teacher must be among
             those of some head.
+        averaged: pairs ``(average, source)`` of equal modules of this head;
+            each average follows its source as the momentum student follows
+            the student.
     """
 
     trained: tuple[str, ...] = ('student',)
+    averaged: tuple[tuple[nn.Module, nn.Module], ...] = ()
 
     @property
     @abstractmethod

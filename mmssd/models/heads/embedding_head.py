@@ -96,6 +96,7 @@ class EmbeddingHead(DistillHead):
         return Needs(
             student={self.field},
             teacher={self.field},
+            student_views=self.views,
             teacher_views=self.views,
         )
 

@@ -33,7 +33,8 @@ class RelationHead(DistillHead):
     needs = Needs(
         student={'embeddings'},
         teacher={'embeddings'},
-        teacher_views='global',
+        student_views=(0,),
+        teacher_views=(0,),
     )
 
     def __init__(

@@ -1,6 +1,13 @@
 """Building blocks without parameters of their own objective."""
 
 from .checkpoint import CheckpointError, load_checkpoint
+from .collectives import (
+    draw_permutation,
+    gather_rows,
+    mean_over_processes,
+    shuffle_rows,
+    unshuffle_rows,
+)
 from .feature_queue import FeatureQueue
 from .gradient_reversal import GradientReversal, reverse_gradient
 from .multi_crop_preprocessor import MultiCropPreprocessor
@@ -20,10 +27,15 @@ __all__ = [
     'SetupError',
     'Step',
     'TrainingPlan',
+    'draw_permutation',
+    'gather_rows',
     'load_checkpoint',
+    'mean_over_processes',
     'merge_needs',
     'pool_features',
     'reverse_gradient',
+    'shuffle_rows',
     'sinkhorn',
     'training_progress',
+    'unshuffle_rows',
 ]

@@ -4,6 +4,7 @@ Shape legend: N images of this process, V views, C feature width,
 D embedding width.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,8 @@ class Encodings:
     """Outputs of one network, one tensor per view, global crops first.
 
     A field that no head asked for is an empty list. A network that was run
-    on the global crops alone has lists of that length.
+    on the global crops alone has lists of that length; views that it did
+    not see before one that it saw are ``None``.
 
     Attributes:
         features: pooled backbone outputs, each ``(N, C)``.
@@ -44,6 +46,40 @@ class Encodings:
     dropout_embeddings: list[Tensor] = field(default_factory=list)
     feature_maps: list[tuple[Tensor, ...]] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> 'Encodings':
+        """Return the encodings after a function of each tensor."""
+
+        def walk(value):
+            if isinstance(value, Tensor):
+                return function(value)
+            return tuple(walk(item) for item in value)
+
+        return Encodings(
+            **{
+                name: [walk(value) for value in getattr(self, name)]
+                for name in FIELDS
+            }
+        )
+
+    def placed(self, indices: Sequence[int]) -> 'Encodings':
+        """Return the encodings with each entry at its view's index.
+
+        Args:
+            indices: ascending, the view of each entry.
+        """
+
+        def place(values: list) -> list:
+            if not values:
+                return []
+            result = [None] * (indices[-1] + 1)
+            for index, value in zip(indices, values, strict=True):
+                result[index] = value
+            return result
+
+        return Encodings(
+            **{name: place(getattr(self, name)) for name in FIELDS}
+        )
 
 
 @dataclass
@@ -75,19 +111,22 @@ class Needs:
     Args:
         student, teacher, momentum: names of :class:`Encodings` fields to
             compute for that network; empty = the network is not needed.
-        teacher_views, momentum_views: ``'global'`` when the head reads only
-            the global crops of that network, else ``'all'``.
-        min_global: least number of global crops.
+        student_views, teacher_views, momentum_views: which views that
+            network must see: ``'all'``, the ``'global'`` crops, or indices
+            of global crops, such as ``(0,)``.
+        min_global: least number of global crops; more than any index.
 
     Raises:
-        ValueError: if a field or a view set has an unknown name.
+        ValueError: if a field or a view set has an unknown name, or an
+            index is out of range.
     """
 
     student: frozenset[str] = frozenset()
     teacher: frozenset[str] = frozenset()
     momentum: frozenset[str] = frozenset()
-    teacher_views: str = 'all'
-    momentum_views: str = 'all'
+    student_views: str | tuple[int, ...] = 'all'
+    teacher_views: str | tuple[int, ...] = 'all'
+    momentum_views: str | tuple[int, ...] = 'all'
     min_global: int = 1
 
     def __post_init__(self) -> None:
@@ -100,16 +139,46 @@ class Needs:
                     f'{sorted(unknown)}; known are {list(FIELDS)}'
                 )
             object.__setattr__(self, network, asked)
-        for name in ('teacher_views', 'momentum_views'):
-            if getattr(self, name) not in VIEWS:
-                raise ValueError(
-                    f'{name}={getattr(self, name)!r}: must be one of {VIEWS}'
-                )
+        for network in NETWORKS:
+            self._check_views(f'{network}_views')
 
-    @property
-    def student_views(self) -> str:
-        """The student always sees every view."""
-        return 'all'
+    def _check_views(self, name: str) -> None:
+        views = getattr(self, name)
+        if isinstance(views, str):
+            if views not in VIEWS:
+                raise ValueError(
+                    f'{name}={views!r}: must be one of {VIEWS}, or indices'
+                )
+            return
+        indices = tuple(sorted(set(views)))
+        if not indices or not 0 <= indices[0] <= indices[-1] < self.min_global:
+            raise ValueError(
+                f'{name}={views!r}: indices of global crops, of which '
+                f'there are at least min_global={self.min_global}'
+            )
+        object.__setattr__(self, name, indices)
+
+
+def _union(views: list[str | tuple[int, ...]]) -> str | tuple[int, ...]:
+    for name in ('all', 'global'):
+        if name in views:
+            return name
+    return tuple(sorted(set().union(*views))) or 'all'
+
+
+def view_indices(
+    views: str | tuple[int, ...], number: int, num_global: int
+) -> list[int]:
+    """Return the views that a set of :class:`Needs` names.
+
+    Args:
+        views: ``'all'``, ``'global'`` or indices.
+        number: of views.
+        num_global: how many of them are global crops.
+    """
+    if views == 'all':
+        return list(range(number))
+    return list(range(num_global)) if views == 'global' else list(views)
 
 
 def merge_needs(needs: list[Needs]) -> Needs:
@@ -118,13 +187,14 @@ def merge_needs(needs: list[Needs]) -> Needs:
         network: frozenset().union(*(getattr(n, network) for n in needs))
         for network in NETWORKS
     }
-    for network in ('teacher', 'momentum'):
-        views = {
-            getattr(n, f'{network}_views')
-            for n in needs
-            if getattr(n, network)
-        }
-        merged[f'{network}_views'] = 'global' if views == {'global'} else 'all'
+    for network in NETWORKS:
+        merged[f'{network}_views'] = _union(
+            [
+                getattr(n, f'{network}_views')
+                for n in needs
+                if getattr(n, network)
+            ]
+        )
     merged['min_global'] = max((n.min_global for n in needs), default=1)
     return Needs(**merged)
 

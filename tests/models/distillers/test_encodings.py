@@ -62,6 +62,29 @@ def test_backbone_runs_once_per_resolution():
     assert backbone.calls == [(2 * N, 3, 8, 8), (3 * N, 3, 4, 4)]
 
 
+def test_each_view_in_a_batch_of_its_own():
+    backbone, neck, views = Backbone(), make_neck(), make_views((8, 8, 4))
+    neck.train()
+    encodings = encode(
+        backbone,
+        neck,
+        views,
+        EMBEDDINGS | {'dropout_embeddings'},
+        separate=True,
+    )
+    assert backbone.calls == [(N, 3, 8, 8), (N, 3, 8, 8), (N, 3, 4, 4)]
+    for view, plain, dropped in zip(
+        views,
+        encodings.embeddings,
+        encodings.dropout_embeddings,
+        strict=True,
+    ):
+        # batch statistics of one view; rates are zero
+        expected = neck(backbone(view))[0]
+        torch.testing.assert_close(plain, expected)
+        torch.testing.assert_close(dropped, expected)
+
+
 def test_projector_sees_all_crops_in_one_batch():
     backbone, neck, views = Backbone(), make_neck(), make_views()
     calls = []

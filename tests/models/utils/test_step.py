@@ -8,6 +8,7 @@ from mmssd.models.utils.step import (
     last_output,
     merge_needs,
     pool_features,
+    view_indices,
 )
 
 
@@ -44,6 +45,42 @@ def test_needs_know_their_names():
         Needs(teacher={'embedding'})
     with pytest.raises(ValueError, match="momentum_views='local'"):
         Needs(momentum_views='local')
+
+
+def test_views_by_index():
+    needs = Needs(momentum={'embeddings'}, momentum_views=[1], min_global=2)
+    assert needs.momentum_views == (1,)
+    for views in ((), (2,), (-1,)):
+        with pytest.raises(ValueError, match=r'momentum_views=.*min_global=2'):
+            Needs(momentum_views=views, min_global=2)
+    other = Needs(
+        student={'embeddings'},
+        momentum={'features'},
+        student_views=(0,),
+        momentum_views=(0,),
+    )
+    merged = merge_needs([needs, other])
+    assert merged.momentum_views == (0, 1)
+    assert merged.student_views == (0,)
+    both = merge_needs(
+        [merged, Needs(momentum={'logits'}, momentum_views='global')]
+    )
+    assert both.momentum_views == 'global'
+    assert view_indices((0, 2), 5, 3) == [0, 2]
+    assert view_indices('global', 5, 3) == [0, 1, 2]
+    assert view_indices('all', 5, 3) == [0, 1, 2, 3, 4]
+
+
+def test_encodings_at_the_places_of_their_views():
+    a, b, c = (torch.full((1,), float(x)) for x in range(3))
+    given = Encodings(embeddings=[a, b], feature_maps=[(a, b), (b, c)])
+    placed = given.placed([1, 3])
+    assert placed.embeddings == [None, a, None, b]
+    assert placed.feature_maps == [None, (a, b), None, (b, c)]
+    assert placed.features == []
+    doubled = given.apply(lambda x: 2 * x)
+    assert doubled.embeddings == [0, 2]
+    assert doubled.feature_maps == [(0, 2), (2, 4)]
 
 
 def test_union_of_needs():
