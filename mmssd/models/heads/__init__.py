@@ -5,6 +5,7 @@ from .base_head import DistillHead
 from .contrastive_representation_head import ContrastiveRepresentationHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
+from .momentum_contrast_head import MomentumContrastHead
 from .online_clustering_head import OnlineClusteringHead
 from .relation_head import RelationHead
 from .similarity_queue_head import SimilarityQueueHead
@@ -15,6 +16,7 @@ __all__ = [
     'DistillHead',
     'EmbeddingHead',
     'FeatureClassifierHead',
+    'MomentumContrastHead',
     'OnlineClusteringHead',
     'RelationHead',
     'SimilarityQueueHead',

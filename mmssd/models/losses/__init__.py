@@ -4,6 +4,7 @@ from .attention_transfer import AttentionTransferLoss, attention_transfer
 from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, info_nce
 from .noise_contrast import match_scores, noise_contrast
+from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
 from .relation import RelationLoss, relation_angle, relation_distance
 from .similarity_distillation import (
     CompressLoss,
@@ -24,6 +25,7 @@ __all__ = [
     'attention_transfer',
     'compress',
     'embedding_mse',
+    'in_batch_info_nce',
     'info_nce',
     'match_scores',
     'noise_contrast',

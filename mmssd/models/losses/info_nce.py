@@ -64,6 +64,64 @@ def info_nce(
         return (logits.logsumexp(dim=1) - logits[:, 0]).mean()
 
 
+def in_batch_info_nce(
+    query: Tensor,
+    keys: Tensor,
+    start: int = 0,
+    temperature: float = 0.2,
+    margin: float = 0.0,
+) -> Tensor:
+    r"""InfoNCE against the other keys of the batch, with gradient.
+
+    .. math::
+        L = -\frac{1}{N} \sum_n \log
+        \frac{e^{(q_n k_{s+n} - m)/\tau}}
+        {e^{(q_n k_{s+n} - m)/\tau} + \sum_{j \ne s+n} e^{q_n k_j / \tau}}
+
+    with unit rows q and k: contrast without queue and momentum encoder, an
+    option of the code of `Distilling Visual Priors
+    <https://arxiv.org/abs/2008.00261>`_.
+
+    Args:
+        query: ``(N, D)`` rows, normalised here.
+        keys: ``(M, D)`` rows of all processes, normalised here; both sides
+            get a gradient.
+        start: s, row of ``keys`` that belongs to the first query.
+        temperature: :math:`\tau` > 0.
+        margin: m, on the cosine of the positive.
+
+    Returns:
+        Scalar, in at least float32.
+
+    Raises:
+        ValueError: for shapes that do not fit, or a temperature or margin
+            out of range.
+    """
+    check_temperature(temperature)
+    check_margin(margin)
+    number = len(query)
+    if (
+        query.dim() != 2
+        or keys.shape[1:] != query.shape[1:]
+        or not 0 <= start <= len(keys) - number
+    ):
+        raise ValueError(
+            f'query {tuple(query.shape)} and keys {tuple(keys.shape)} must '
+            'be rows of one width, a key for each query from row '
+            f'start={start} on'
+        )
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        query = F.normalize(query.to(dtype), dim=1)
+        keys = F.normalize(keys.to(dtype), dim=1)
+        own = torch.eye(
+            number, len(keys), dtype=dtype, device=query.device
+        ).roll(start, dims=1)
+        logits = (query @ keys.t() - margin * own) / temperature
+        positive = (logits * own).sum(dim=1)
+        return (logits.logsumexp(dim=1) - positive).mean()
+
+
 def check_margin(margin: float) -> None:
     """Raise ``ValueError`` unless a margin is a cosine difference."""
     if not 0 <= margin < 2:

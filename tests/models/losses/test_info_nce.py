@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 
-from mmssd.models.losses import info_nce
+from mmssd.models.losses import in_batch_info_nce, info_nce
 
 
 def test_by_hand():
@@ -37,6 +37,46 @@ def test_is_cross_entropy_of_column_zero(margin):
         torch.testing.assert_close(got, wanted)
     loss.backward()
     assert queue.grad is None
+
+
+@pytest.mark.parametrize(('start', 'margin'), [(0, 0.0), (2, 0.4)])
+def test_in_batch_is_the_slow_reference(start, margin):
+    q = torch.randn(4, 3).double().requires_grad_()
+    k = torch.randn(6, 3).double().requires_grad_()
+    loss = in_batch_info_nce(q, k, start, 0.2, margin)
+    unit_q, unit_k = F.normalize(q, dim=1), F.normalize(k, dim=1)
+    total = 0
+    for n in range(4):
+        exponents = [
+            (unit_q[n] @ unit_k[j] - (margin if j == start + n else 0)) / 0.2
+            for j in range(6)
+        ]
+        total = (
+            total
+            - (
+                exponents[start + n].exp() / sum(e.exp() for e in exponents)
+            ).log()
+        )
+    torch.testing.assert_close(loss, total / 4)
+    for got, wanted in zip(
+        torch.autograd.grad(loss, [q, k]),
+        torch.autograd.grad(total / 4, [q, k]),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+    assert torch.autograd.gradcheck(
+        lambda q, k: in_batch_info_nce(q, k, start, 0.2, margin), (q, k)
+    )
+
+
+def test_in_batch_of_one_image_is_zero():
+    assert in_batch_info_nce(torch.ones(1, 3), torch.ones(1, 3)).item() == 0
+
+
+def test_in_batch_needs_a_key_for_each_query():
+    for start in (-1, 1):
+        with pytest.raises(ValueError, match=f'from row start={start} on'):
+            in_batch_info_nce(torch.ones(3, 2), torch.ones(3, 2), start)
 
 
 def test_a_margin_makes_it_harder():
