@@ -105,12 +105,18 @@ class Teacher(BaseModule):
             that some head needs, key by name, such as
             ``dict(prototypes='heads.clustering.prototypes.weight')``. Keys
             are those of the whole file, without ``prefix``.
+        imitate_train_mode (bool): let a frozen teacher follow the mode of
+            the model, as the published code of DisCo and Visual Priors
+            does: in training its batch norms take the statistics of the
+            batch; their running ones drift, unused and unsaved. Its
+            parameters stay. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config, for a
             teacher without checkpoint.
 
     Raises:
         ValueError: if a frozen teacher has no checkpoint, the layout is not
-            known, or extra keys are asked for without a file.
+            known, extra keys are asked for without a file, or an online
+            teacher is to imitate a mode.
 
     Note:
         Nothing is read on construction, so that a config builds without its
@@ -131,6 +137,7 @@ class Teacher(BaseModule):
         prefix: str = '',
         layout: str = 'mmssd',
         extra_keys: dict[str, str] | None = None,
+        imitate_train_mode: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -145,6 +152,12 @@ class Teacher(BaseModule):
                 "a file (or to 'random' for an untrained teacher, or to "
                 "'given' for modules that are loaded already)"
             )
+        if imitate_train_mode and not frozen:
+            raise ValueError(
+                'imitate_train_mode=True is for a frozen teacher; an online '
+                'one (frozen=False) follows the mode of the model anyway'
+            )
+        self.imitate_train_mode = imitate_train_mode
         self.from_file = bool(checkpoint) and checkpoint not in UNNAMED
         if extra_keys and not self.from_file:
             raise ValueError(
@@ -188,8 +201,13 @@ class Teacher(BaseModule):
         return self.frozen and self.from_file
 
     def train(self, mode: bool = True) -> 'Teacher':
-        """Set the mode; a frozen teacher stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
+        """Set the mode; a frozen teacher stays in evaluation mode.
+
+        Unless it imitates published code, see ``imitate_train_mode``.
+        """
+        return super().train(
+            mode and (not self.frozen or self.imitate_train_mode)
+        )
 
     # --- loading ------------------------------------------------------------
 

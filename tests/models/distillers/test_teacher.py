@@ -351,6 +351,38 @@ def test_frozen_for_ever(path):
         assert torch.equal(value, before[key])
 
 
+def test_published_code_leaves_it_in_train_mode(path):
+    parent = nn.ModuleDict(dict(teacher=build(path, imitate_train_mode=True)))
+    teacher = parent['teacher']
+    teacher.init_weights()
+    assert not teacher.training
+    parent.train()
+    assert all(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    x = torch.randn(4, 3, 5, 5)
+    norm = teacher.backbone.norm
+    maps = teacher.backbone.stem(x)
+    mean = maps.mean((0, 2, 3), keepdim=True)
+    variance = maps.var((0, 2, 3), unbiased=False, keepdim=True)
+    weight, bias = (p[:, None, None] for p in (norm.weight, norm.bias))
+    expected = (maps - mean) / (variance + norm.eps).sqrt() * weight + bias
+    before = copy.deepcopy(teacher.state_dict())
+    drifting = norm.running_mean.clone()
+    torch.testing.assert_close(
+        teacher.backbone(x)[0], expected.relu(), rtol=1e-4, atol=1e-5
+    )
+    assert not torch.equal(norm.running_mean, drifting)
+    # a checkpoint names the file, whatever drifted
+    assert teacher.state_dict().keys() == before.keys()
+    assert all(
+        torch.equal(v, before[k]) for k, v in teacher.state_dict().items()
+    )
+    parent.eval()
+    assert not any(m.training for m in teacher.modules())
+    with pytest.raises(ValueError, match='imitate_train_mode=True is for a'):
+        build(path, frozen=False, imitate_train_mode=True)
+
+
 # --- in a checkpoint of the run ---------------------------------------------
 
 STATE_DICTS = {
