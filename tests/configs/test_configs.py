@@ -18,6 +18,13 @@ LEAVES = sorted(
     if '_base_' not in path.parts
 )
 OSS = [path for path in LEAVES if path.parent.name == 'oss']
+CONTRAST = [
+    path for path in LEAVES if path.parent.name in ('baselines', 'disco')
+]
+CONTRAST_FAMILY = (
+    'disco_resnet18-resnet50_8xb32-coslr-200e_in1k',
+    'mocov2_resnet18_8xb32-coslr-200e_in1k',
+)
 FAMILY = 'kd_resnet18-resnet50_8xb32-coslr-800e_in1k'
 
 
@@ -121,7 +128,67 @@ def test_oss_config_takes_a_step(path, tmp_path):
     assert teacher_moved == (teacher is not None and not teacher.frozen)
 
 
-@pytest.mark.parametrize('path', OSS, ids=ids)
+def small_views(model):
+    """Two global crops, and small ones where the method has them."""
+    views = [torch.randn(2, 3, 64, 64) for _ in range(2)]
+    if model.heads.get('clustering') or model.heads.get('dino'):
+        views += [torch.randn(2, 3, 32, 32) for _ in range(2)]
+    return views
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        path
+        if path.stem in CONTRAST_FAMILY
+        else pytest.param(path, marks=pytest.mark.slow)
+        for path in CONTRAST
+    ],
+    ids=ids,
+)
+def test_contrast_config_takes_a_step(path):
+    config = load_config(path)
+    model_config = config.model
+    teacher = model_config.get('teacher')
+    if teacher is not None:
+        assert teacher.checkpoint.startswith('work_dirs/')
+        teacher.checkpoint = 'random'
+    heads = {k: h for k, h in model_config.heads.items() if h is not None}
+    if 'contrast' in heads:
+        assert config.sync_bn is None  # shuffling would be for nothing
+        assert heads['contrast'].queue_length == 65536
+        heads['contrast'].queue_length = 16
+    if 'clustering' in heads:
+        heads['clustering'].freeze_prototypes = 0
+        heads['clustering'].queue_start = 0
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(model_config)
+        optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    model._check_use()  # no network is there for nothing
+    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    model.train()
+    logs = model.train_step(
+        dict(inputs=small_views(model_config), data_samples=None),
+        optim_wrapper,
+    )
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    assert {key.split('.')[0] for key in logs} == {'loss', *heads}
+    moved = {
+        k
+        for k, v in model.state_dict().items()
+        if not torch.equal(before[k], v)
+    }
+    for part in ('backbone.', 'neck.'):
+        assert any(key.startswith(part) for key in moved), part
+    if 'contrast' in heads:
+        assert 'heads.contrast.queue.features' in moved
+    drifting = teacher is not None and teacher.get('imitate_train_mode')
+    moved_teacher = {key for key in moved if key.startswith('teacher.')}
+    assert bool(moved_teacher) == bool(drifting)
+    assert not any(key.endswith('weight') for key in moved_teacher)
+
+
+@pytest.mark.parametrize('path', OSS + CONTRAST, ids=ids)
 def test_resnets_start_as_those_of_torchvision(path):
     """mmpretrain would start the last batch norm of each block at zero."""
     model = load_config(path).model

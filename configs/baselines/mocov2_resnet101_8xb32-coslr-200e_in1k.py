@@ -1,0 +1,11 @@
+"""MoCo-v2 on ResNet-101: pretrains a teacher of DisCo.
+
+bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = 'mocov2_resnet18_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    backbone=dict(depth=101),
+    neck=dict(in_channels=2048, hid_channels=2048),
+)

@@ -1,0 +1,12 @@
+"""DisCo, Table 1: linear top-1 66.6 in the paper.
+
+bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = 'disco_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    # only these: the base's depth is of another backbone class
+    backbone=dict(_delete_=True, type='EfficientNet', arch='b1'),
+    neck=dict(in_channels=1280),
+)
