@@ -24,7 +24,10 @@ class EmbeddingHead(DistillHead):
           L = w \sum_{v} \frac{1}{N} \sum_n
           \lVert u(s_{nv}) - u(t_{nv}) \rVert^2
 
-      with w = 32, the images per process over which its code sums.
+      with w = 32, the images per process over which its code sums. On SwAV
+      its code takes all crops, a projector output that is not normalised as
+      target (``raw_target``) and half the mean over crops and elements:
+      ``views='all', reduction='mean'`` and w = 1/2D.
     * Reg: pooled features (``field='features'``), a linear map of this head
       to the teacher's width (``student_dim``, ``teacher_dim``), unit rows.
     * Reg-BN: the same with ``norm='bn'``: batch norm without affine
@@ -42,6 +45,8 @@ class EmbeddingHead(DistillHead):
             ``'mean'``.
         views (str): ``'global'`` crops or ``'all'``.
         weight (float): w. Defaults to 1.0.
+        raw_target (bool): with ``norm='l2'``, leave the teacher's rows as
+            they are. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
@@ -57,6 +62,7 @@ class EmbeddingHead(DistillHead):
         reduction: str = 'sum',
         views: str = 'global',
         weight: float = 1.0,
+        raw_target: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -75,12 +81,15 @@ class EmbeddingHead(DistillHead):
             )
         if norm == 'bn' and teacher_dim is None:
             raise ValueError("norm='bn' needs student_dim and teacher_dim")
+        if norm == 'bn' and raw_target:
+            raise ValueError("raw_target=True is of norm='l2'")
         if weight < 0:
             raise ValueError(f'weight={weight}: must be >= 0')
         self.field = field
         self.norm = norm
         self.reduction = reduction
         self.views = views
+        self.raw_target = raw_target
         self.weight = weight
         self.projector = (
             nn.Linear(student_dim, teacher_dim) if student_dim else None
@@ -123,7 +132,7 @@ class EmbeddingHead(DistillHead):
                     )
             student = self.projector(student.to(weight.dtype))
         if self.norm == 'l2':
-            return embedding_mse(student, teacher)
+            return embedding_mse(student, teacher, self.raw_target)
         teacher = teacher.detach().to(student.dtype)
         student, teacher = (
             norm(rows)

@@ -22,7 +22,9 @@ def check_rows(student: Tensor, teacher: Tensor) -> torch.dtype:
     )
 
 
-def embedding_mse(student: Tensor, teacher: Tensor) -> Tensor:
+def embedding_mse(
+    student: Tensor, teacher: Tensor, raw_target: bool = False
+) -> Tensor:
     r"""Squared distance between unit embeddings, mean over rows.
 
     .. math::
@@ -36,9 +38,11 @@ def embedding_mse(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: ``(N, D)`` rows, normalised here.
         teacher: ``(N, D)`` rows, normalised here; used without gradient.
+        raw_target: take the teacher's rows as they are instead (the code of
+            DisCo on SwAV).
 
     Returns:
-        Scalar in [0, 4], in at least float32.
+        Scalar, in at least float32; in [0, 4] unless the target is raw.
 
     Raises:
         ValueError: for shapes that differ.
@@ -46,7 +50,9 @@ def embedding_mse(student: Tensor, teacher: Tensor) -> Tensor:
     dtype = check_rows(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         s = F.normalize(student.to(dtype), dim=1)
-        t = F.normalize(teacher.detach().to(dtype), dim=1)
+        t = teacher.detach().to(dtype)
+        if not raw_target:
+            t = F.normalize(t, dim=1)
         return (s - t).square().sum(dim=1).mean()
 
 

@@ -56,8 +56,22 @@ def test_crops_and_factors(arguments, views, factor):
     torch.testing.assert_close(loss['loss_embedding'], factor * expected)
 
 
+def test_published_term_on_swav():
+    given = step()
+    head = EmbeddingHead(
+        views='all', reduction='mean', raw_target=True, weight=0.5 / D
+    )
+    s = F.normalize(torch.cat(given.student.embeddings), dim=1)
+    t = torch.cat(given.teacher.embeddings)
+    # half of the mean over all crops, images and elements
+    torch.testing.assert_close(
+        head.loss(given)['loss_embedding'], F.mse_loss(s, t) / 2
+    )
+
+
 def test_teacher_views_are_those_that_are_read():
     assert EmbeddingHead().needs.teacher_views == 'global'
+    assert EmbeddingHead().needs.student_views == 'global'
     assert EmbeddingHead(views='all').needs.teacher_views == 'all'
     assert EmbeddingHead(field='features').needs.student == {'features'}
 
@@ -101,6 +115,10 @@ def test_regression_after_batch_norm():
         (dict(student_dim=3), 'give both'),
         (dict(norm='bn'), 'needs student_dim and teacher_dim'),
         (dict(weight=-1.0), 'weight=-1.0'),
+        (
+            dict(norm='bn', student_dim=3, teacher_dim=3, raw_target=True),
+            "raw_target=True is of norm='l2'",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -31,6 +31,9 @@ def test_embedding_mse_by_hand():
     t = torch.tensor([[0.0, 1.0], [5.0, 5.0], [7.0, 0.0]])
     # a right angle 2, equal 0, opposite 4
     assert embedding_mse(s, t).item() == pytest.approx(2.0)
+    # (1, 0) - (0, 1), (0.7, 0.7) - (5, 5), (-1, 0) - (7, 0)
+    expected = (2 + 2 * (5 - 0.5**0.5) ** 2 + 64) / 3
+    assert embedding_mse(s, t, True).item() == pytest.approx(expected)
 
 
 def test_embedding_mse_is_two_minus_two_cosines():
