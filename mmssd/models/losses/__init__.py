@@ -2,9 +2,8 @@
 
 from .attention_transfer import AttentionTransferLoss, attention_transfer
 from .embedding_mse import EmbeddingMSELoss, embedding_mse
-from .info_nce import InfoNCELoss, info_nce
-from .noise_contrast import match_scores, noise_contrast
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
+from .noise_contrast import match_scores, noise_contrast
 from .relation import RelationLoss, relation_angle, relation_distance
 from .similarity_distillation import (
     CompressLoss,
