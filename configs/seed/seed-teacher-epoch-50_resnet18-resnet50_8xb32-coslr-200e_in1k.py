@@ -1,0 +1,12 @@
+"""SEED under the teacher as it was after 50 of its epochs.
+
+Train the teacher with `default_hooks.checkpoint.max_keep_ckpts=-1`, which
+keeps every tenth epoch.
+
+    bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = 'seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
+
+teacher_run = 'work_dirs/mocov2_resnet50_8xb32-coslr-200e_in1k'
+model = dict(teacher=dict(checkpoint=teacher_run + '/epoch_50.pth'))

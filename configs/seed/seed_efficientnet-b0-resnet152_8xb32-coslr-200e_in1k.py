@@ -1,0 +1,14 @@
+"""SEED, EfficientNet-B0 under a ResNet-152, main table: 65.3 in the paper.
+
+bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = 'seed_efficientnet-b0-resnet50_8xb32-coslr-200e_in1k.py'
+
+teacher_run = 'work_dirs/mocov2_resnet152_8xb32-coslr-400e_in1k'
+model = dict(
+    teacher=dict(
+        backbone=dict(depth=152),
+        checkpoint=teacher_run + '/epoch_400.pth',
+    )
+)
