@@ -40,6 +40,7 @@ def main() -> int:
         return 2
     demo = Demo(
         work_dir=args.work_dir,
+        method=args.method,
         data_root=args.data_root,
         seeds=args.seeds,
         say=functools.partial(print, flush=True),

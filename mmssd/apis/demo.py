@@ -25,10 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'configs' / 'demo').is_dir():
     ROOT = Path(__file__).resolve().parents[1] / '.mim'
 CONFIGS = ROOT / 'configs' / 'demo'
-OSS = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
-SWAV = 'swav_resnet18w8_1xb256-coslr-1200i_garments.py'
 DETECTOR = 'faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py'
-METHODS = ('oss',)
 AP50 = 'coco/bbox_mAP_50'
 FEW_DRAWS = 5  # choices of 1 % of the labels
 SHOWN = re.compile(
@@ -38,11 +35,69 @@ SHOWN = re.compile(
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One pretraining of a demo.
+
+    Args:
+        name: of its student, in the table and on screen.
+        slug: of its folder.
+        config: file name in ``configs/demo``.
+        taught: whether its frozen teacher is the one of the OSS run.
+    """
+
+    name: str
+    slug: str
+    config: str
+    taught: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """What ``make demo METHOD=...`` compares.
+
+    Args:
+        title: of the report.
+        arms: pretrainings in the order of the table, the last of which goes
+            into the detector. OSS is always trained first, for its teacher.
+    """
+
+    title: str
+    arms: tuple[Arm, ...]
+
+    @property
+    def main(self) -> Arm:
+        """The arm that goes into the detector."""
+        return self.arms[-1]
+
+
+def _arm(name: str, slug: str, networks: str, taught: bool = True) -> Arm:
+    config = f'{slug}_{networks}_1xb256-coslr-1200i_garments.py'
+    return Arm(name, slug, config, taught)
+
+
+ALONE, TAUGHT = 'resnet18w8', 'resnet18w8-resnet18w32'
+OSS = _arm('OSS student', 'oss', TAUGHT, taught=False)
+SWAV = _arm('SwAV alone', 'swav', ALONE, taught=False)
+MOCO = _arm('MoCo-v2 alone', 'mocov2', ALONE, taught=False)
+SEED = _arm('SEED student', 'seed', TAUGHT)
+COMPRESS_1Q = _arm('CompRess-1q student', 'compress-1q', TAUGHT)
+COMPRESS_2Q = _arm('CompRess-2q student', 'compress-2q', TAUGHT)
+METHODS = {
+    'oss': Method('online self-supervised distillation', (SWAV, OSS)),
+    'seed': Method('distillation by SEED', (MOCO, SEED)),
+    'compress': Method(
+        'distillation by CompRess', (MOCO, COMPRESS_1Q, COMPRESS_2Q)
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Demo:
     """Settings of one demo.
 
     Args:
         work_dir: where everything goes.
+        method: key of :data:`METHODS`.
         data_root: folder of the garment scenes.
         fashion_root: folder of Fashion-MNIST.
         seeds: how many seeds to run, 0, 1, ...
@@ -53,6 +108,7 @@ class Demo:
     """
 
     work_dir: Path
+    method: str = 'oss'
     data_root: Path = Path('data/garments')
     fashion_root: Path = Path('data/fashion_mnist')
     seeds: int = 1
@@ -202,9 +258,9 @@ def make_data(demo: Demo) -> None:
     )
 
 
-def pretrain(demo: Demo, method: str, seed: int) -> dict:
+def pretrain(demo: Demo, arm: Arm, seed: int) -> dict:
     """Pretrain by one config and return the checkpoint and the minutes."""
-    folder = demo.work_dir / f'seed{seed}' / method
+    folder = demo.work_dir / f'seed{seed}' / arm.slug
     options = [
         f'randomness.seed={seed}',
         f'train_dataloader.dataset.data_root={demo.data_root}',
@@ -212,12 +268,14 @@ def pretrain(demo: Demo, method: str, seed: int) -> dict:
         f'custom_hooks.1.query.data_root={demo.data_root}',
         *demo.options,
     ]
-    config = {'oss': OSS, 'swav': SWAV}[method]
-    check_recipe(demo, config, folder, options)
+    if arm.taught:
+        teacher = pretrain(demo, OSS, seed)['checkpoint']
+        options.append(f'model.teacher.checkpoint={teacher}')
+    check_recipe(demo, arm.config, folder, options)
     result = read_json(folder / 'result.json')
     if result is None:
         with timed(folder) as minutes:
-            run_training(demo, config, folder, options)
+            run_training(demo, arm.config, folder, options)
         result = dict(
             checkpoint=str(last_checkpoint(folder)), minutes=minutes()
         )
@@ -225,8 +283,8 @@ def pretrain(demo: Demo, method: str, seed: int) -> dict:
     return result
 
 
-def load_model(demo: Demo, seed: int, checkpoint: str | None = None):
-    """Build the demo's OSS model (or the untrained one of a seed)."""
+def load_model(demo: Demo, arm: Arm, seed: int, checkpoint: str | None = None):
+    """Build the model of an arm, untrained without a checkpoint."""
     from mmengine.config import DictAction
     from mmengine.registry import DefaultScope
     from mmengine.runner import set_random_seed
@@ -235,24 +293,18 @@ def load_model(demo: Demo, seed: int, checkpoint: str | None = None):
     from mmssd.apis.config import load_config
     from mmssd.models.utils.checkpoint import load_checkpoint
 
-    name = OSS
-    state = None
-    if checkpoint is not None:
-        state = load_checkpoint(checkpoint)['state_dict']
-        if not any(key.startswith('teacher.') for key in state):
-            name = SWAV
     set_random_seed(seed)
     pairs = (option.split('=', 1) for option in demo.options)
     options = {key: DictAction._parse_iterable(text) for key, text in pairs}
-    config = load_config(CONFIGS / name, options)
+    config = load_config(CONFIGS / arm.config, options)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
-    if state is None:
+    if checkpoint is None:
         logging.disable(logging.INFO)  # a line for every parameter
         model.init_weights()
         logging.disable(logging.NOTSET)
     else:
-        model.load_state_dict(state)
+        model.load_state_dict(load_checkpoint(checkpoint)['state_dict'])
     return model.eval()
 
 
@@ -380,39 +432,41 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
     return result
 
 
-def export_student(demo: Demo, checkpoint: str, seed: int) -> str:
+def export_student(demo: Demo, arm: Arm, checkpoint: str, seed: int) -> str:
     """Write the student's backbone for the detector; return the file."""
     from .export import export_backbone
 
-    path = demo.work_dir / f'seed{seed}' / 'oss' / 'student.pth'
+    path = demo.work_dir / f'seed{seed}' / arm.slug / 'student.pth'
     export_backbone(checkpoint, path, force=True)
     return str(path)
 
 
 def run_seed(demo: Demo, seed: int) -> list[dict]:
     """Run all stages for one seed; return the rows of the table."""
-    say, steps = demo.say, 6
+    say, steps = demo.say, 5
     tag = f'seed {seed}: ' if demo.seeds > 1 else ''
-    say(f'{tag}[2/{steps}] OSS: student and online teacher in one run')
-    oss = pretrain(demo, 'oss', seed)
-    say(f'{tag}[3/{steps}] SwAV alone, as many student updates')
-    swav = pretrain(demo, 'swav', seed)
-    say(f'{tag}[4/{steps}] k-NN and linear probes on frozen features')
-    trained = load_model(demo, seed, oss['checkpoint'])
+    method = METHODS[demo.method]
+    say(f'{tag}[2/{steps}] pretraining, with as many student updates each')
+    results = {}
+    for arm in (OSS, *(arm for arm in method.arms if arm != OSS)):
+        also = ' and its online teacher' if arm == OSS else ''
+        say(f'  {arm.name}{also}: configs/demo/{arm.config}')
+        results[arm] = pretrain(demo, arm, seed)
+
+    say(f'{tag}[3/{steps}] k-NN and linear probes on frozen features')
     sources = {
         'raw pixels': raw_pixels,
-        'untrained': network_features(load_model(demo, seed), 'student'),
-        'SwAV alone': network_features(
-            load_model(demo, seed, swav['checkpoint']), 'student'
-        ),
-        'OSS student': network_features(trained, 'student'),
-        'OSS teacher': network_features(trained, 'teacher'),
+        'untrained': network_features(load_model(demo, OSS, seed), 'student'),
     }
-    minutes = {
-        'SwAV alone': swav['minutes'],
-        'OSS student': oss['minutes'],
-        'OSS teacher': oss['minutes'],
-    }
+    minutes = {}
+    for arm in method.arms:
+        result = results[arm]
+        model = load_model(demo, arm, seed, result['checkpoint'])
+        sources[arm.name] = network_features(model, 'student')
+        minutes[arm.name] = result['minutes']
+    model = load_model(demo, OSS, seed, results[OSS]['checkpoint'])
+    sources['OSS teacher'] = network_features(model, 'teacher')
+    minutes['OSS teacher'] = results[OSS]['minutes']
     rows = []
     for name, features in sources.items():
         slug = name.lower().replace(' ', '_')
@@ -433,11 +487,12 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
                 ap50=None,
             )
         )
-    say(f'{tag}[5/{steps}] Faster R-CNN on the multi scenes, twice')
-    student = export_student(demo, oss['checkpoint'], seed)
+    say(f'{tag}[4/{steps}] Faster R-CNN on the multi scenes, twice')
+    main = method.main
+    student = export_student(demo, main, results[main]['checkpoint'], seed)
     for name, slug, backbone in (
         ('untrained', 'random', None),
-        ('OSS student', 'oss', student),
+        (main.name, main.slug, student),
     ):
         say(f'    from {backbone or "random weights"}')
         result = detect(demo, slug, seed, backbone)
@@ -446,12 +501,28 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
 
 
 def run_demo(demo: Demo) -> Path:
-    """Run the demo; return the report's file."""
+    """Run the demo; return the report's file.
+
+    Raises:
+        RuntimeError: if a stage fails, or the folder holds another recipe.
+    """
     from mmssd.visualization.report import write_report
 
+    method = METHODS[demo.method]
     demo.work_dir.mkdir(parents=True, exist_ok=True)
-    demo.say('[1/6] data: garment scenes from Fashion-MNIST')
+    demo.say('[1/5] data: garment scenes from Fashion-MNIST')
     make_data(demo)
     tables = [run_seed(demo, seed) for seed in range(demo.seeds)]
-    demo.say('[6/6] report')
-    return write_report(demo.work_dir, demo.data_root, tables)
+    demo.say('[5/5] report')
+    main, seed0 = method.main, demo.work_dir / 'seed0'
+    return write_report(
+        demo.work_dir / ('report' if main == OSS else f'report_{demo.method}'),
+        f'Demo: {method.title} on garment scenes',
+        tables,
+        pretrainings={arm.name: seed0 / arm.slug for arm in method.arms},
+        detectors={
+            'random weights': seed0 / 'detect_random',
+            main.name: seed0 / f'detect_{main.slug}',
+        },
+        data_root=demo.data_root,
+    )

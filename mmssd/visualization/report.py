@@ -202,19 +202,28 @@ def draw_detections(
 
 
 def write_report(
-    work_dir: Path, data_root: Path, tables: Sequence[Sequence[dict]]
+    folder: Path,
+    title: str,
+    tables: Sequence[Sequence[dict]],
+    pretrainings: dict[str, Path],
+    detectors: dict[str, Path],
+    data_root: Path,
 ) -> Path:
-    """Write ``report/`` with table, pictures and ``report.md``.
+    """Write ``report.md`` with the table and the pictures beside it.
 
     Args:
-        work_dir: of the demo.
-        data_root: folder of the garment scenes.
+        folder: where the report goes.
+        title: its headline.
         tables: the rows of each seed, in the same order.
+        pretrainings: work folder of each pretraining drawn, by name.
+        detectors: work folder of each detector drawn, by the name of its
+            initialisation; the last is of a pretrained student.
+        data_root: folder of the garment scenes.
 
     Returns:
         Path of ``report.md``.
     """
-    folder = Path(work_dir) / 'report'
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'table.json').write_text(json.dumps(tables, indent=1))
     lines = [list(COLUMNS.values())]
@@ -229,21 +238,15 @@ def write_report(
     with open(folder / 'table.csv', 'w', newline='') as file:
         csv.writer(file).writerows(lines)
 
-    seed0 = Path(work_dir) / 'seed0'
-    runs = {'OSS': seed0 / 'oss', 'SwAV alone': seed0 / 'swav'}
-    plot_losses(runs, folder / 'losses.png')
-    plot_knn(runs, folder / 'knn.png')
-    detectors = {
-        'random weights': seed0 / 'detect_random',
-        'OSS student': seed0 / 'detect_oss',
-    }
+    plot_losses(pretrainings, folder / 'losses.png')
+    plot_knn(pretrainings, folder / 'knn.png')
     draw_detections(detectors, data_root, folder / 'detections.png')
 
     table = [' | '.join(line) for line in lines]
     table.insert(1, ' | '.join(['---'] * len(COLUMNS)))
     seeds = len(tables)
     text = [
-        '# Demo: online self-supervised distillation on garment scenes',
+        f'# {title}',
         '',
         *(f'| {line} |' for line in table),
         '',
@@ -253,10 +256,11 @@ def write_report(
         'logistic regression on frozen features with 1 % (mean of five '
         'draws) or all of the labels; detection: a small Faster R-CNN, the '
         'stem and first stage frozen, from random weights (untrained) or '
-        'the OSS student. '
-        'OSS and SwAV made the same number of student updates, from '
-        'weights of their own; minutes are those of the pretraining, with '
-        'OSS the teacher included. The pictures are of seed 0.',
+        f'the {list(detectors)[-1]}. All pretrainings made the same number '
+        'of student updates, from weights of their own. Minutes are those '
+        'of the pretraining; those of OSS include its online teacher, those '
+        'of a method with a frozen teacher leave out the training of that '
+        'teacher (the row of the OSS teacher). The pictures are of seed 0.',
         '',
         '![loss terms](losses.png)',
         '![k-NN while training](knn.png)',
