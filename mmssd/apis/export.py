@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from mmssd.models.utils.checkpoint import (
     load_checkpoint,
     load_strictly,
 )
+from mmssd.models.utils.layouts import TIMM, mobilenet_v2_words
 from mmssd.models.utils.step import last_output
 from mmssd.version import __version__
 
@@ -37,7 +37,6 @@ LAYOUTS = {
 # Kernels of other libraries may sum in another order; a wrong key, stride
 # or activation is off by the size of the features themselves.
 TOLERANCE = 1e-4
-TIMM = 'timm_model.'  # before the keys of mmpretrain's TIMMBackbone
 
 
 @dataclass(frozen=True)
@@ -221,32 +220,6 @@ def _is_standard(backbone: nn.Module) -> bool:
     )
 
 
-def _mobilenet_names(backbone: nn.Module) -> Callable[[str], str]:
-    """Return what renames keys of MobileNetV2 to those of torchvision."""
-    blocks: dict[str, tuple[int, int]] = {}
-    for stage in range(1, 8):
-        for index, block in enumerate(getattr(backbone, f'layer{stage}')):
-            name = f'layer{stage}.{index}.conv.'
-            # all but the last of its layers are grouped by torchvision
-            blocks[name] = (len(blocks) + 1, len(block.conv) - 1)
-    slots = {'conv': 0, 'bn': 1}
-
-    def rename(key: str) -> str:
-        top, slot, name = re.fullmatch(
-            r'(conv[12]\.|layer\d\.\d+\.conv\.\d+\.)(conv|bn)\.(.+)', key
-        ).groups()
-        if top in ('conv1.', 'conv2.'):
-            number = 0 if top == 'conv1.' else len(blocks) + 1
-            return f'features.{number}.{slots[slot]}.{name}'
-        block, _, layer = top[:-1].rpartition('.')
-        number, last = blocks[f'{block}.']
-        if int(layer) < last:
-            return f'features.{number}.conv.{layer}.{slots[slot]}.{name}'
-        return f'features.{number}.conv.{last + slots[slot]}.{name}'
-
-    return rename
-
-
 def convert(
     backbone: nn.Module, weights: dict[str, Tensor], layout: str
 ) -> OrderedDict[str, Tensor]:
@@ -266,7 +239,7 @@ def convert(
         _check_resnet(backbone, layout)
         return OrderedDict(weights)
     if _kind(backbone) == 'MobileNetV2' and layout == 'torchvision':
-        rename = _mobilenet_names(backbone)
+        rename = mobilenet_v2_words(backbone)
         return OrderedDict((rename(k), v) for k, v in weights.items())
     if _kind(backbone) == 'TIMMBackbone' and layout == 'timm':
         return OrderedDict(

@@ -41,6 +41,8 @@ def _project(
         return features, None
     if dropout:
         return neck.forward_views(features)
+    if hasattr(neck, 'forward_projection'):  # SwAVNeck wants all crops
+        return neck.forward_projection(features), None
     # the necks of mmpretrain read the last map of a tuple
     return last_output(neck((features[:, :, None, None],))), None
 

@@ -1,7 +1,5 @@
 """The teacher: a network that is loaded strictly, or trained in the run."""
 
-from collections import OrderedDict
-from collections.abc import Callable
 from difflib import get_close_matches
 
 import torch
@@ -12,31 +10,17 @@ from torch import Tensor, nn
 
 from ..utils.checkpoint import (
     CheckpointError,
-    extract_state_dict,
     file_sha256,
     find_checkpoint,
-    find_prefix,
     load_checkpoint,
     load_strictly,
 )
+from ..utils.layouts import PARTS, check_layout, find_weights, map_weights
 
-PARTS = ('backbone', 'neck')
 # what a checkpoint holds of a frozen teacher
 REFERENCE = ('checkpoint_sha256', 'checkpoint_path')
 # values of `checkpoint` that are not files
 UNNAMED = ('random', 'given')
-
-
-def _as_it_is(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    return state_dict
-
-
-# How files name things: each entry maps the weights of a file to keys
-# `backbone.*` and `neck.*` (others are ignored).
-LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
-    'mmssd': _as_it_is,
-    'mmpretrain': _as_it_is,
-}
 
 
 def _encode(text: str) -> Tensor:
@@ -99,8 +83,9 @@ class Teacher(BaseModule):
             ``backbone.*`` and ``neck.*`` (the student of a run of ours, or a
             model of mmpretrain), ``'teacher.'`` for the online teacher of an
             OSS run.
-        layout (str): who wrote the file, one of :data:`LAYOUTS`. Defaults to
-            ``'mmssd'``.
+        layout (str): who wrote the file: ``'moco'``, ``'swav'``, ... (see
+            ``mmssd.models.utils.LAYOUTS``), or ``'auto'`` to find out by
+            its keys. Defaults to ``'mmssd'``.
         extra_keys (dict[str, str], optional): further tensors of the file
             that some head needs, key by name, such as
             ``dict(prototypes='heads.clustering.prototypes.weight')``. Keys
@@ -141,11 +126,7 @@ class Teacher(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if layout not in LAYOUTS:
-            raise ValueError(
-                f'layout={layout!r} of the teacher: known are '
-                f'{sorted(LAYOUTS)}'
-            )
+        check_layout(layout)
         if frozen and not checkpoint:
             raise ValueError(
                 'a frozen teacher needs weights: set teacher.checkpoint to '
@@ -243,15 +224,22 @@ class Teacher(BaseModule):
         """Load backbone, neck and extra tensors from the file, strictly."""
         try:
             path = find_checkpoint(self.checkpoint)
-            weights = extract_state_dict(load_checkpoint(path), path)
+            weights = find_weights(load_checkpoint(path), str(path))
         except (FileNotFoundError, CheckpointError) as error:
             raise type(error)(
                 f'model.teacher.checkpoint={self.checkpoint}: {error}. Set '
                 'it to the file of the trained teacher'
             ) from error
         self._load_extras(weights, str(path))
-        weights = LAYOUTS[self.layout](weights)
-        parts = self._select(weights, str(path))
+        source = f'teacher checkpoint {path}'
+        parts, layout = map_weights(
+            weights,
+            self.layout,
+            self.backbone,
+            self.neck,
+            self.prefix,
+            source,
+        )
         load_strictly(
             nn.ModuleDict(
                 {
@@ -261,7 +249,7 @@ class Teacher(BaseModule):
                 }
             ),
             parts,
-            f'teacher checkpoint {path} (prefix {self.prefix!r})',
+            f'{source} (prefix {self.prefix!r}, layout {layout!r})',
             name='teacher',
         )
         self.sha256 = file_sha256(path)
@@ -272,56 +260,9 @@ class Teacher(BaseModule):
             self.checkpoint_sha256.copy_(torch.tensor(digest))
             self.checkpoint_path = _encode(str(self.checkpoint)).to(device)
         MMLogger.get_current_instance().info(
-            f'teacher loaded from {path}, {len(parts)} tensors, '
-            f'sha256 {self.sha256}'
+            f'teacher loaded from {path}, layout {layout}, '
+            f'{len(parts)} tensors, sha256 {self.sha256}'
         )
-
-    def _select(
-        self, weights: dict[str, Tensor], source: str
-    ) -> OrderedDict[str, Tensor]:
-        """Return the parts of the network that ``prefix`` names."""
-        if f'{self.prefix}checkpoint_sha256' in weights:
-            path = _decode(weights[f'{self.prefix}checkpoint_path'])
-            raise CheckpointError(
-                f'teacher checkpoint {source}: the network under '
-                f'{self.prefix!r} was a frozen teacher, of which only the '
-                f'path is kept: give {path}, or prefix={""!r} for the student'
-            )
-        wanted = tuple(
-            f'{part}.' for part in PARTS if getattr(self, part) is not None
-        )
-        inside = OrderedDict(
-            (key[len(self.prefix) :], value)
-            for key, value in weights.items()
-            if key.startswith(self.prefix)
-        )
-        parts = OrderedDict(
-            (key, value)
-            for key, value in inside.items()
-            if key.startswith(wanted)
-        )
-        if not any(key.startswith('backbone.') for key in parts):
-            raise CheckpointError(
-                f'teacher checkpoint {source}: no key begins with '
-                f'{self.prefix + "backbone."!r}; '
-                f'{self._suggestion(weights)}; the file has '
-                f'{_groups(weights)}'
-            )
-        return parts
-
-    def _suggestion(self, weights: dict[str, Tensor]) -> str:
-        own = self.backbone.state_dict()
-        if len(set(own) & set(weights)) >= len(own) / 2:
-            return (
-                'its keys are those of a bare backbone: save them with '
-                "'backbone.' before each"
-            )
-        prefix = find_prefix(own, weights)
-        if prefix is None:
-            return 'it is of another architecture or layout'
-        if prefix.endswith('backbone.'):
-            return f'use prefix={prefix.removesuffix("backbone.")!r}'
-        return f'its backbone seems to be at {prefix!r}: another layout'
 
     def _load_extras(self, weights: dict[str, Tensor], source: str) -> None:
         device = next(self.backbone.parameters()).device
@@ -437,13 +378,3 @@ class Teacher(BaseModule):
             unexpected_keys,
             error_msgs,
         )
-
-
-def _groups(weights: dict[str, Tensor]) -> str:
-    """Count the keys by their first word."""
-    counts: dict[str, int] = {}
-    for key in weights:
-        head = key.split('.')[0]
-        counts[head] = counts.get(head, 0) + 1
-    listed = [f'{name}.* ({count})' for name, count in counts.items()]
-    return ', '.join(listed[:10]) + (', ...' if len(listed) > 10 else '')

@@ -10,6 +10,7 @@ from .collectives import (
 )
 from .feature_queue import FeatureQueue
 from .gradient_reversal import GradientReversal, reverse_gradient
+from .layouts import LAYOUTS, find_weights, map_weights, recognise
 from .multi_crop_preprocessor import MultiCropPreprocessor
 from .plan import Duration, SetupError, TrainingPlan
 from .progress import training_progress
@@ -17,6 +18,7 @@ from .sinkhorn import sinkhorn
 from .step import Encodings, Needs, Step, merge_needs, pool_features
 
 __all__ = [
+    'LAYOUTS',
     'CheckpointError',
     'Duration',
     'Encodings',
@@ -31,8 +33,12 @@ __all__ = [
     'gather_rows',
     'load_checkpoint',
     'mean_over_processes',
+    'find_weights',
+    'load_checkpoint',
+    'map_weights',
     'merge_needs',
     'pool_features',
+    'recognise',
     'reverse_gradient',
     'shuffle_rows',
     'sinkhorn',

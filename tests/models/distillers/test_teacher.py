@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmssd.models.distillers.distiller import Distiller
-from mmssd.models.distillers.teacher import LAYOUTS, Teacher
+from mmssd.models.distillers.teacher import Teacher
 from mmssd.models.necks.dropout_projection_neck import DropoutProjectionNeck
 
 D, K = 6, 5
@@ -242,7 +242,10 @@ def test_truncated_file(path):
 
 def test_another_width(path):
     message = init_error(ValueError, checkpoint=path, width=8)
-    assert "teacher.pth (prefix '') does not fit the teacher" in message
+    assert (
+        "teacher.pth (prefix '', layout 'mmssd') does not fit the teacher"
+        in message
+    )
     assert 'backbone.stem.weight (4, 3, 3, 3) instead of (8, 3, 3, 3)' in (
         message
     )
@@ -303,25 +306,9 @@ def test_no_matching_key(path, renamed, prefix, hint):
 
 def test_unknown_layout(path):
     with pytest.raises(
-        ValueError, match=r"layout='dino'.*\['mmpretrain', 'mmssd'\]"
+        ValueError, match=r"layout='clip'.*'auto', 'byol'.*'mmpretrain'"
     ):
-        build(path, layout='dino')
-
-
-def test_another_layout_is_one_function(path, monkeypatch):
-    monkeypatch.setitem(
-        LAYOUTS,
-        'upside',
-        lambda weights: {
-            k.replace('net.', 'backbone.'): v for k, v in weights.items()
-        },
-    )
-    torch.save(
-        {k.replace('backbone', 'net'): v for k, v in state().items()}, path
-    )
-    teacher = build(path, layout='upside')
-    teacher.init_weights()
-    assert_weights(teacher, state())
+        build(path, layout='clip')
 
 
 def test_extra_keys_need_a_file():
