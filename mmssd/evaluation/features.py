@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmssd.models.distillers.encodings import pool_features
+from mmssd.models.utils.input_statistics import input_statistics
 
 PARTS = ('student', 'teacher', 'momentum')
 GATHER_ROWS = 16_384  # of a rank in one collective, bounds device memory
@@ -260,6 +261,18 @@ def _join_ranks(
     return features, labels.new_empty(int(labelled))
 
 
+def _check_input(teacher: nn.Module, data_preprocessor: nn.Module) -> None:
+    """Refuse to normalise anew what another preprocessor normalised."""
+    expected = getattr(teacher, 'student_input', None)
+    found = input_statistics(data_preprocessor)
+    if expected is not None and found != expected:
+        raise ValueError(
+            f'the teacher re-normalises what the model gives, {expected}, '
+            f'but the data_preprocessor passed gives {found}: pass the '
+            "model's own"
+        )
+
+
 @torch.no_grad()
 def extract_parts(
     model: nn.Module,
@@ -289,8 +302,15 @@ def extract_parts(
         network = getattr(unwrap(model), part, None)
         if hasattr(network, 'ensure_loaded'):
             network.ensure_loaded()
+    own = getattr(unwrap(model), 'data_preprocessor', None)
     if data_preprocessor is None:
-        data_preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
+        data_preprocessor = own
+    adapt = {
+        part: getattr(getattr(unwrap(model), part, None), 'adapt', None)
+        for part in backbones
+    }
+    if data_preprocessor is not own and 'teacher' in backbones:
+        _check_input(unwrap(model).teacher, data_preprocessor)
 
     rows: dict[str, list[Tensor]] = {part: [] for part in backbones}
     found: list[int] = []
@@ -312,7 +332,10 @@ def extract_parts(
                 )
             for part, backbone in backbones.items():
                 weight = next(backbone.parameters(), images)
-                output = backbone(images.to(weight.device))
+                views = [images.to(weight.device)]
+                if adapt[part] is not None:
+                    views = adapt[part](views)
+                output = backbone(views[0])
                 rows[part].append(pool_features(output).float().cpu())
     features = {
         part: torch.cat(blocks) if blocks else torch.empty(0, 0)

@@ -5,6 +5,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..utils.input_statistics import input_statistics
 from ..utils.plan import SetupError, TrainingPlan
 from ..utils.progress import training_progress
 from ..utils.step import NETWORKS, Needs, Step
@@ -133,6 +134,11 @@ class Distiller(BaseSelfSupervisor):
             except (TypeError, ValueError) as error:
                 raise type(error)(f'model.teacher: {error}') from error
         self.teacher = teacher
+        if hasattr(teacher, 'match_input'):
+            try:
+                teacher.match_input(input_statistics(data_preprocessor))
+            except ValueError as error:
+                raise ValueError(f'model.teacher: {error}') from error
         if isinstance(momentum, (int, float)):
             momentum = dict(decay=momentum)
         self.momentum = (
@@ -308,6 +314,8 @@ class Distiller(BaseSelfSupervisor):
         fixed = name == 'momentum' or getattr(network, 'frozen', False)
         if name == 'teacher' and fixed and hasattr(network, 'ensure_loaded'):
             network.ensure_loaded()
+        if name == 'teacher' and hasattr(network, 'adapt'):
+            views = network.adapt(views)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
             try:
                 if name == 'momentum':

@@ -1,8 +1,10 @@
 """The teacher: a network that is loaded strictly, or trained in the run."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
@@ -15,6 +17,7 @@ from ..utils.checkpoint import (
     load_checkpoint,
     load_strictly,
 )
+from ..utils.input_statistics import InputStatistics, renormalise
 from ..utils.layouts import PARTS, check_layout, find_weights, map_weights
 
 # what a checkpoint holds of a frozen teacher
@@ -95,13 +98,24 @@ class Teacher(BaseModule):
             does: in training its batch norms take the statistics of the
             batch; their running ones drift, unused and unsaved. Its
             parameters stay. Defaults to False.
+        mean, std (Sequence[float], optional): how the teacher's input is
+            normalised, of pixels in 0 to 255, frozen or online. Views come
+            normalised for the student, and are normalised anew, see
+            :func:`renormalise`. Without them the teacher is meant to see
+            what the student sees.
+        channel_order (str): of the teacher's input, and of its ``mean`` and
+            ``std``. Defaults to ``'RGB'``.
+        input_size (int | Sequence[int], optional): side, or height and
+            width, in pixels, to which every view is resized for the teacher,
+            bilinearly with antialiasing. Defaults to that of the view.
         init_cfg (dict, optional): mmengine's initialisation config, for a
             teacher without checkpoint.
 
     Raises:
         ValueError: if a frozen teacher has no checkpoint, the layout is not
-            known, extra keys are asked for without a file, or an online
-            teacher is to imitate a mode.
+            known, extra keys are asked for without a file, an online
+            teacher is to imitate a mode, or the input is not that of an
+            image.
 
     Note:
         Nothing is read on construction, so that a config builds without its
@@ -123,10 +137,15 @@ class Teacher(BaseModule):
         layout: str = 'mmssd',
         extra_keys: dict[str, str] | None = None,
         imitate_train_mode: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channel_order: str = 'RGB',
+        input_size: int | Sequence[int] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         check_layout(layout)
+        self._set_input(mean, std, channel_order, input_size)
         if frozen and not checkpoint:
             raise ValueError(
                 'a frozen teacher needs weights: set teacher.checkpoint to '
@@ -175,6 +194,113 @@ class Teacher(BaseModule):
         if isinstance(module, nn.Module):
             return module
         return MODELS.build(module)
+
+    # --- input --------------------------------------------------------------
+
+    def _set_input(
+        self,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        channel_order: str,
+        input_size: int | Sequence[int] | None,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise ValueError(
+                f'mean={mean}, std={std} of the teacher: give both or none'
+            )
+        self.input: InputStatistics | None = None
+        if mean is not None:
+            self.input = InputStatistics(mean, std, channel_order)
+        elif channel_order != 'RGB':
+            raise ValueError(
+                f'channel_order={channel_order!r} of the teacher is that of '
+                'its mean and std: give them, too'
+            )
+        if isinstance(input_size, int):
+            input_size = (input_size, input_size)
+        if input_size is not None and (
+            len(input_size) != 2 or min(input_size) < 1
+        ):
+            raise ValueError(
+                f'input_size={input_size} of the teacher: give one side, or '
+                'height and width, in pixels'
+            )
+        self.input_size = None if input_size is None else tuple(input_size)
+        # set by match_input; one affine map per channel
+        self.student_input: InputStatistics | None = None
+        self._flips = False
+        self.register_buffer('input_scale', None, persistent=False)
+        self.register_buffer('input_shift', None, persistent=False)
+
+    def match_input(self, student: InputStatistics | None) -> None:
+        """Learn how the views that come are normalised.
+
+        The algorithm calls this with the statistics of its data
+        preprocessor.
+
+        Args:
+            student: ``None`` if they are not known.
+
+        Raises:
+            ValueError: if the teacher has its own, and those are unknown.
+        """
+        if self.input is None:
+            return
+        if student is None:
+            raise ValueError(
+                f'the teacher has its own mean={list(self.input.mean)} and '
+                f"std={list(self.input.std)}, but those of the student's "
+                'input are not known: set data_preprocessor.mean and .std'
+            )
+        self.student_input = student
+        target = self.input
+        self._flips = student.channel_order != target.channel_order
+        if self._flips:
+            student = student.flipped()
+        if (student.mean, student.std) == (target.mean, target.std):
+            self.input_scale = self.input_shift = None
+            return
+        for name, values in zip(
+            ('input_scale', 'input_shift'),
+            renormalise(student, target),
+            strict=True,
+        ):
+            setattr(self, name, torch.tensor(values).view(-1, 1, 1))
+
+    def adapt(self, views: list[Tensor]) -> list[Tensor]:
+        """Turn views as the student sees them into those of the teacher.
+
+        Args:
+            views: each ``(N, 3, H, W)``.
+
+        Returns:
+            Views in the teacher's channel order, size and normalisation;
+            the same tensors where nothing differs.
+
+        Raises:
+            RuntimeError: if :meth:`match_input` should have been called.
+        """
+        if self.input is not None and self.student_input is None:
+            raise RuntimeError(
+                'the teacher has its own mean and std, but nobody told it '
+                "those of the student's input: call match_input()"
+            )
+        return [self._adapt(view) for view in views]
+
+    def _adapt(self, view: Tensor) -> Tensor:
+        if self._flips:
+            view = view.flip(1)
+        if self.input_size not in (None, tuple(view.shape[2:])):
+            view = F.interpolate(
+                view,
+                size=self.input_size,
+                mode='bilinear',
+                align_corners=False,
+                antialias=True,
+            )
+        if self.input_scale is not None:
+            view = view * self.input_scale + self.input_shift
+        return view
 
     @property
     def by_reference(self) -> bool:

@@ -10,6 +10,7 @@ from .collectives import (
 )
 from .feature_queue import FeatureQueue
 from .gradient_reversal import GradientReversal, reverse_gradient
+from .input_statistics import InputStatistics, input_statistics
 from .layouts import LAYOUTS, find_weights, map_weights, recognise
 from .multi_crop_preprocessor import MultiCropPreprocessor
 from .plan import Duration, SetupError, TrainingPlan
@@ -24,6 +25,7 @@ __all__ = [
     'Encodings',
     'FeatureQueue',
     'GradientReversal',
+    'InputStatistics',
     'MultiCropPreprocessor',
     'Needs',
     'SetupError',
@@ -34,6 +36,7 @@ __all__ = [
     'load_checkpoint',
     'mean_over_processes',
     'find_weights',
+    'input_statistics',
     'load_checkpoint',
     'map_weights',
     'merge_needs',

@@ -1,0 +1,137 @@
+"""How a network's input is normalised, and how to get from one to another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+ORDERS = ('RGB', 'BGR')
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """Normalisation ``(pixels - mean) / std`` of pixels in 0 to 255.
+
+    Args:
+        mean: of each channel, in the order of ``channel_order``.
+        std: likewise.
+        channel_order: ``'RGB'`` or ``'BGR'``.
+
+    Raises:
+        ValueError: unless there are three finite numbers of each, and every
+            std is above 0; for values of pixels in 0 to 1; for an unknown
+            order.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str = 'RGB'
+
+    def __post_init__(self) -> None:
+        for name in ('mean', 'std'):
+            given = getattr(self, name)
+            if not isinstance(given, Sequence) or len(given) != CHANNELS:
+                raise ValueError(
+                    f'{name}={given!r}: give {CHANNELS} numbers, one for each '
+                    'channel'
+                )
+            values = tuple(float(value) for value in given)
+            if not all(abs(value) < float('inf') for value in values):
+                raise ValueError(f'{name}={given!r}: not finite')
+            object.__setattr__(self, name, values)
+        if min(self.std) <= 0:
+            raise ValueError(f'std={self.std}: must be above 0')
+        if max(self.mean) <= 1 and max(self.std) < 1:
+            raise ValueError(
+                f'mean={self.mean}, std={self.std} are of pixels in 0 to 1: '
+                'multiply them by 255, as in the data preprocessor'
+            )
+        if self.channel_order not in ORDERS:
+            raise ValueError(
+                f'channel_order={self.channel_order!r}: must be one of '
+                f'{ORDERS}'
+            )
+
+    def flipped(self) -> 'InputStatistics':
+        """Return the same normalisation of the other channel order."""
+        other = ORDERS[1 - ORDERS.index(self.channel_order)]
+        return InputStatistics(self.mean[::-1], self.std[::-1], other)
+
+
+def input_statistics(
+    data_preprocessor: Mapping | nn.Module | None,
+) -> InputStatistics | None:
+    """Return how a data preprocessor normalises.
+
+    Images are taken to be loaded as BGR, as mmcv does, unless the config of
+    the preprocessor says ``rgb_to_bgr``; a conversion makes them RGB.
+
+    Args:
+        data_preprocessor: one of mmengine, mmpretrain or ours, or its
+            config.
+
+    Returns:
+        ``None`` if it does not normalise, or not in a way that can be told.
+    """
+    if isinstance(data_preprocessor, Mapping):
+        mean, std = (data_preprocessor.get(key) for key in ('mean', 'std'))
+        if mean is None or std is None:
+            return None
+        rgb = bool(
+            data_preprocessor.get('to_rgb')
+            or data_preprocessor.get('bgr_to_rgb')
+        )
+        return _repeat(mean, std, rgb)
+    normalises = getattr(data_preprocessor, '_enable_normalize', False)
+    if normalises and not data_preprocessor.mean.is_meta:
+        converts = getattr(data_preprocessor, '_channel_conversion', False)
+        return _repeat(
+            data_preprocessor.mean.flatten().tolist(),
+            data_preprocessor.std.flatten().tolist(),
+            # the first of self-supervised models, the second of classifiers
+            bool(converts or getattr(data_preprocessor, 'to_rgb', False)),
+        )
+    return None
+
+
+def _repeat(mean: Sequence, std: Sequence, rgb: bool) -> InputStatistics:
+    # one number stands for all channels
+    mean, std = (
+        tuple(values) * CHANNELS if len(values) == 1 else tuple(values)
+        for values in (mean, std)
+    )
+    return InputStatistics(mean, std, 'RGB' if rgb else 'BGR')
+
+
+def renormalise(
+    source: InputStatistics, target: InputStatistics
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    r"""Return the affine map between two normalisations of one order.
+
+    From :math:`x = (p - \mu_s) / \sigma_s` of pixels :math:`p`,
+
+    .. math:: \frac{p - \mu_t}{\sigma_t}
+        = x \frac{\sigma_s}{\sigma_t} + \frac{\mu_s - \mu_t}{\sigma_t}.
+
+    Args:
+        source: normalisation of x.
+        target: normalisation wanted, of the same channel order.
+
+    Returns:
+        Scale and shift of each channel.
+
+    Raises:
+        ValueError: if the orders differ.
+    """
+    if source.channel_order != target.channel_order:
+        raise ValueError(
+            f'from {source.channel_order} to {target.channel_order}: flip '
+            'the channels first'
+        )
+    scale = tuple(s / t for s, t in zip(source.std, target.std, strict=True))
+    shift = tuple(
+        (s - t) / std
+        for s, t, std in zip(source.mean, target.mean, target.std, strict=True)
+    )
+    return scale, shift

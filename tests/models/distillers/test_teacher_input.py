@@ -1,0 +1,208 @@
+"""A teacher sees its own mean, std, channel order and size."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
+from torch import nn
+
+from mmssd.evaluation.features import extract_features
+from mmssd.models.distillers.distiller import Distiller
+from mmssd.models.distillers.teacher import Teacher
+from mmssd.models.utils.input_statistics import InputStatistics
+
+STUDENT = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
+TEACHER = dict(mean=[123.675, 116.28, 103.53], std=[58.14, 57.12, 57.375])
+BGR = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0])
+
+
+class Recorder(BaseModule):
+    """Keeps its last input; pools it, three features wide."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen = None
+
+    def forward(self, x):
+        self.seen = x
+        return (x * self.weight,)
+
+
+def distiller(data_preprocessor, frozen=True, **kwargs):
+    return Distiller(
+        backbone=Recorder(),
+        teacher=Teacher(
+            Recorder(),
+            frozen=frozen,
+            checkpoint='given' if frozen else None,
+            **kwargs,
+        ),
+        heads=dict(
+            regression=dict(type='EmbeddingHead'),
+        ),
+        data_preprocessor=data_preprocessor,
+    )
+
+
+def preprocessor(to_rgb=True, **kwargs):
+    return dict(
+        type='SelfSupDataPreprocessor', to_rgb=to_rgb, **{**STUDENT, **kwargs}
+    )
+
+
+def pixels(*sizes):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randint(
+            0, 256, (2, 3, s, s), generator=generator, dtype=torch.uint8
+        )
+        for s in sizes
+    ]
+
+
+def normalised(images, mean, std):
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64).view(3, 1, 1)
+        for values in (mean, std)
+    )
+    return (images.double() - mean) / std
+
+
+def run(model, images):
+    views = model.data_preprocessor(
+        dict(inputs=list(images), data_samples=None), True
+    )['inputs']
+    model.init_weights()
+    model.train()
+    return model.loss(views)
+
+
+@pytest.mark.parametrize('as_module', [True, False])
+@pytest.mark.parametrize('frozen', [True, False])
+@pytest.mark.parametrize('order', ['RGB', 'BGR'])
+@pytest.mark.parametrize('to_rgb', [True, False])
+def test_renormalised_from_the_pixels(frozen, order, to_rgb, as_module):
+    config = preprocessor(to_rgb)
+    if as_module:
+        config.pop('type')
+        config = SelfSupDataPreprocessor(**config)
+    own = TEACHER if order == 'RGB' else BGR
+    model = distiller(config, frozen, channel_order=order, **own)
+    (images,) = pixels(5)  # BGR, as they are loaded
+    run(model, [images])
+    # written from the pixels, in float64
+    given = images.flip(1) if order == 'RGB' else images
+    wanted = normalised(given, **own)
+    torch.testing.assert_close(
+        model.teacher.backbone.seen.double(), wanted, rtol=1e-6, atol=1e-5
+    )
+    given = images.flip(1) if to_rgb else images
+    torch.testing.assert_close(
+        model.backbone.seen.double(),
+        normalised(given, **STUDENT),
+        rtol=1e-6,
+        atol=1e-5,
+    )
+
+
+def test_every_view_is_resized_and_normalised():
+    model = distiller(preprocessor(), input_size=8, **TEACHER)
+    (images,) = pixels(12)
+    run(model, [images])
+    seen = model.teacher.backbone.seen.double()
+    # a bilinear resize has weights that sum to 1: order does not matter
+    wanted = F.interpolate(
+        normalised(images.flip(1), **TEACHER),
+        size=(8, 8),
+        mode='bilinear',
+        antialias=True,
+    )
+    torch.testing.assert_close(seen, wanted, rtol=1e-5, atol=1e-5)
+    views = [torch.randn(2, 3, 12, 12), torch.randn(2, 3, 6, 6)]
+    assert [v.shape[2:] for v in model.teacher.adapt(views)] == [(8, 8)] * 2
+    assert model.backbone.seen.shape[2:] == (12, 12)
+
+
+def test_antialiased():
+    """A checkerboard of single pixels becomes even grey."""
+    teacher = Teacher(Recorder(), checkpoint='given', input_size=(4, 4))
+    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
+    view = board.float().expand(1, 3, 16, 16)
+    (small,) = teacher.adapt([view])
+    assert (small - 0.5).abs().max() < 0.02
+
+
+def test_nothing_to_do_costs_nothing():
+    view = torch.randn(2, 3, 4, 4)
+    for kwargs in ({}, dict(STUDENT), dict(STUDENT, input_size=4)):
+        model = distiller(preprocessor(), **kwargs)
+        assert model.teacher.adapt([view])[0] is view
+    assert not any('input_' in key for key in model.state_dict())
+
+
+def test_a_view_stays_in_its_memory_format():
+    model = distiller(preprocessor(), input_size=6, **TEACHER)
+    view = torch.randn(2, 3, 8, 8).contiguous(
+        memory_format=torch.channels_last
+    )
+    (adapted,) = model.teacher.adapt([view])
+    assert adapted.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_features_for_evaluation():
+    model = distiller(preprocessor(), **TEACHER)
+    (images,) = pixels(5)
+    data = images.permute(0, 2, 3, 1).contiguous()
+    features, _ = extract_features(model, data, 'teacher')
+    wanted = normalised(images.flip(1), **TEACHER).mean(dim=(2, 3))
+    torch.testing.assert_close(features.double(), wanted, rtol=1e-5, atol=1e-5)
+    other = SelfSupDataPreprocessor(**TEACHER, to_rgb=True)
+    with pytest.raises(ValueError, match="pass the model's own"):
+        extract_features(model, data, 'teacher', data_preprocessor=other)
+    extract_features(model, data, 'student', data_preprocessor=other)
+
+
+def test_on_the_meta_device():
+    with torch.device('meta'):
+        model = distiller(preprocessor(), **TEACHER)
+    assert model.teacher.student_input == InputStatistics(
+        STUDENT['mean'], STUDENT['std']
+    )
+    assert model.teacher.input_scale.is_meta
+
+
+@pytest.mark.parametrize(
+    'data_preprocessor',
+    [None, dict(type='SelfSupDataPreprocessor', to_rgb=True)],
+)
+def test_the_statistics_of_the_student_must_be_known(data_preprocessor):
+    with pytest.raises(
+        ValueError,
+        match=r'model\.teacher: .*set data_preprocessor\.mean and \.std',
+    ):
+        distiller(data_preprocessor, **TEACHER)
+    distiller(data_preprocessor)
+
+
+def test_without_an_algorithm():
+    teacher = Teacher(Recorder(), checkpoint='given', **TEACHER)
+    with pytest.raises(RuntimeError, match=r'call match_input\(\)'):
+        teacher.adapt([torch.zeros(1, 3, 2, 2)])
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'said'),
+    [
+        (dict(mean=[1, 2, 3]), 'give both or none'),
+        (dict(mean=[0.5] * 3, std=[0.2] * 3), 'multiply them by 255'),
+        (dict(channel_order='BGR'), 'give them, too'),
+        (dict(input_size=0), 'input_size=(0, 0)'),
+        (dict(input_size=(1, 2, 3)), 'one side, or height and width'),
+    ],
+)
+def test_refused(kwargs, said):
+    with pytest.raises(ValueError) as error:
+        Teacher(Recorder(), checkpoint='given', **kwargs)
+    assert said in str(error.value)

@@ -1,0 +1,77 @@
+"""From one normalisation to another."""
+
+import pytest
+import torch
+from mmpretrain.models.utils.data_preprocessor import (
+    ClsDataPreprocessor,
+    SelfSupDataPreprocessor,
+)
+
+from mmssd.models.utils.input_statistics import (
+    InputStatistics,
+    input_statistics,
+    renormalise,
+)
+
+MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
+
+
+def test_renormalise_by_hand():
+    # pixel 180 of a channel of mean 120, std 60 is 1;
+    # of mean 100, std 40 it is 2
+    source = InputStatistics(MEAN, STD)
+    target = InputStatistics((100, 110, 127.5), (40, 25, 127.5))
+    scale, shift = renormalise(source, target)
+    assert scale == (1.5, 2.0, 40 / 127.5)
+    assert shift == (0.5, 0.0, -27.5 / 127.5)
+    assert 1 * scale[0] + shift[0] == 2
+    with pytest.raises(ValueError, match='from RGB to BGR: flip'):
+        renormalise(source, source.flipped())
+
+
+def test_flipped():
+    flipped = InputStatistics(MEAN, STD).flipped()
+    assert flipped == InputStatistics(MEAN[::-1], STD[::-1], 'BGR')
+    assert flipped.flipped() == InputStatistics(MEAN, STD)
+
+
+@pytest.mark.parametrize('rgb', [True, False])
+@pytest.mark.parametrize(
+    'kind', [SelfSupDataPreprocessor, ClsDataPreprocessor]
+)
+def test_of_a_data_preprocessor(kind, rgb):
+    expected = InputStatistics(MEAN, STD, 'RGB' if rgb else 'BGR')
+    config = dict(mean=list(MEAN), std=list(STD), to_rgb=rgb)
+    assert input_statistics(kind(**config)) == expected
+    assert input_statistics(dict(type='X', **config)) == expected
+
+
+def test_not_known():
+    assert input_statistics(None) is None
+    assert input_statistics(SelfSupDataPreprocessor()) is None
+    assert input_statistics(dict(type='X', to_rgb=True)) is None
+    with torch.device('meta'):
+        module = SelfSupDataPreprocessor(mean=MEAN, std=STD)
+    assert input_statistics(module) is None
+
+
+def test_one_number_for_all_channels():
+    found = input_statistics(dict(mean=[127.5], std=[127.5]))
+    assert found == InputStatistics((127.5,) * 3, (127.5,) * 3, 'BGR')
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'said'),
+    [
+        (dict(mean=(1, 2), std=STD), 'mean=(1, 2): give 3 numbers'),
+        (dict(mean=MEAN, std=5.0), 'std=5.0: give 3 numbers'),
+        (dict(mean=MEAN, std=(1, 0, 1)), 'must be above 0'),
+        (dict(mean=MEAN, std=(1, float('nan'), 1)), 'not finite'),
+        (dict(mean=(0.5,) * 3, std=(0.2,) * 3), 'multiply them by 255'),
+        (dict(mean=MEAN, std=STD, channel_order='GBR'), "'GBR': must be one"),
+    ],
+)
+def test_refused(kwargs, said):
+    with pytest.raises(ValueError) as error:
+        InputStatistics(**kwargs)
+    assert said in str(error.value)
