@@ -1,6 +1,5 @@
 """Taking a backbone out of a run, for this and for other libraries."""
 
-import ast
 import os
 import tempfile
 from collections import OrderedDict
@@ -19,6 +18,7 @@ from mmssd.models.utils.checkpoint import (
     extract_state_dict,
     load_checkpoint,
     load_strictly,
+    read_config,
 )
 from mmssd.models.utils.layouts import TIMM, mobilenet_v2_words
 from mmssd.models.utils.step import last_output
@@ -58,44 +58,6 @@ class Export:
 
 
 # --- the config that a checkpoint carries -----------------------------------
-
-
-def _value(node: ast.AST) -> Any:
-    """Evaluate constants, containers and calls of ``dict``, nothing else."""
-    if isinstance(node, ast.Call):
-        if getattr(node.func, 'id', None) != 'dict':
-            raise ValueError(f'line {node.lineno} calls a function')
-        return dict(
-            *(_value(argument) for argument in node.args),
-            **{pair.arg: _value(pair.value) for pair in node.keywords},
-        )
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {_value(key): _value(value) for key, value in pairs}
-    if isinstance(node, ast.List):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    return ast.literal_eval(node)
-
-
-def read_config(text: str) -> dict[str, Any]:
-    """Read model and scope from the config text inside a checkpoint.
-
-    The text is Python that mmengine would run; a file from elsewhere may
-    contain anything, so here it is only parsed.
-
-    Raises:
-        ValueError: if it holds more than constants.
-    """
-    values = {}
-    for statement in ast.parse(text).body:
-        if not isinstance(statement, ast.Assign):
-            continue
-        name = getattr(statement.targets[0], 'id', None)
-        if name in ('model', 'default_scope'):
-            values[name] = _value(statement.value)
-    return values
 
 
 def _backbone_config(

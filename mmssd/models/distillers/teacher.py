@@ -16,8 +16,13 @@ from ..utils.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     load_strictly,
+    read_config,
 )
-from ..utils.input_statistics import InputStatistics, renormalise
+from ..utils.input_statistics import (
+    InputStatistics,
+    input_statistics,
+    renormalise,
+)
 from ..utils.layouts import PARTS, check_layout, find_weights, map_weights
 
 # what a checkpoint holds of a frozen teacher
@@ -244,6 +249,7 @@ class Teacher(BaseModule):
         Raises:
             ValueError: if the teacher has its own, and those are unknown.
         """
+        self.student_input = student
         if self.input is None:
             return
         if student is None:
@@ -252,7 +258,6 @@ class Teacher(BaseModule):
                 f"std={list(self.input.std)}, but those of the student's "
                 'input are not known: set data_preprocessor.mean and .std'
             )
-        self.student_input = student
         target = self.input
         self._flips = student.channel_order != target.channel_order
         if self._flips:
@@ -302,6 +307,36 @@ class Teacher(BaseModule):
             view = view * self.input_scale + self.input_shift
         return view
 
+    def _check_statistics(self, checkpoint: dict, source: str) -> None:
+        """Refuse the student's statistics where the file names others.
+
+        Files of ours and of OpenMMLab carry the config of their run.
+        """
+        meta = checkpoint.get('meta')
+        text = meta.get('cfg') if isinstance(meta, dict) else None
+        if (
+            self.input is not None
+            or self.student_input is None
+            or not isinstance(text, str)
+        ):
+            return
+        try:
+            config = read_config(text)
+            model = config.get('model') or {}
+            trained = input_statistics(
+                model.get('data_preprocessor')
+                or config.get('data_preprocessor')
+            )
+        except (AttributeError, SyntaxError, ValueError):
+            return  # not of constants alone: nothing to compare
+        if trained is not None and trained != self.student_input:
+            raise CheckpointError(
+                f'teacher checkpoint {source} was trained on {trained}, the '
+                f"student's input is {self.student_input}: set teacher.mean="
+                f'{list(trained.mean)}, teacher.std={list(trained.std)}, '
+                f'teacher.channel_order={trained.channel_order!r}'
+            )
+
     @property
     def by_reference(self) -> bool:
         """Whether a checkpoint holds path and hash instead of weights."""
@@ -350,12 +385,14 @@ class Teacher(BaseModule):
         """Load backbone, neck and extra tensors from the file, strictly."""
         try:
             path = find_checkpoint(self.checkpoint)
-            weights = find_weights(load_checkpoint(path), str(path))
+            checkpoint = load_checkpoint(path)
+            weights = find_weights(checkpoint, str(path))
         except (FileNotFoundError, CheckpointError) as error:
             raise type(error)(
                 f'model.teacher.checkpoint={self.checkpoint}: {error}. Set '
                 'it to the file of the trained teacher'
             ) from error
+        self._check_statistics(checkpoint, str(path))
         self._load_extras(weights, str(path))
         source = f'teacher checkpoint {path}'
         parts, layout = map_weights(

@@ -7,6 +7,7 @@ exactly that; nothing a file names is looked up, imported or called.
 """
 
 import argparse
+import ast
 import hashlib
 import io
 import pickle
@@ -427,6 +428,47 @@ def install_safe_loader() -> None:
         ('pavi://', load_from_pavi),
     ):
         CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+# --- the config that a checkpoint carries -----------------------------------
+
+
+def _value(node: ast.AST) -> Any:
+    """Evaluate constants, containers and calls of ``dict``, nothing else."""
+    if isinstance(node, ast.Call):
+        if getattr(node.func, 'id', None) != 'dict':
+            raise ValueError(f'line {node.lineno} calls a function')
+        return dict(
+            *(_value(argument) for argument in node.args),
+            **{pair.arg: _value(pair.value) for pair in node.keywords},
+        )
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {_value(key): _value(value) for key, value in pairs}
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    return ast.literal_eval(node)
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """Read model, scope and preprocessor from the text in a checkpoint.
+
+    The text is Python that mmengine would run; a file from elsewhere may
+    contain anything, so here it is only parsed.
+
+    Raises:
+        ValueError: if it holds more than constants.
+    """
+    values = {}
+    for statement in ast.parse(text).body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        name = getattr(statement.targets[0], 'id', None)
+        if name in ('model', 'default_scope', 'data_preprocessor'):
+            values[name] = _value(statement.value)
+    return values
 
 
 # --- state dicts ------------------------------------------------------------

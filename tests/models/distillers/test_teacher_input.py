@@ -206,3 +206,52 @@ def test_refused(kwargs, said):
     with pytest.raises(ValueError) as error:
         Teacher(Recorder(), checkpoint='given', **kwargs)
     assert said in str(error.value)
+
+
+# --- the config that a file carries -----------------------------------------
+
+
+def file_of_run(folder, text):
+    path = folder / 'run.pth'
+    torch.save(
+        dict(
+            meta=dict(cfg=text), state_dict={'backbone.weight': torch.ones(1)}
+        ),
+        path,
+    )
+    return str(path)
+
+
+def teach(path, **kwargs):
+    teacher = Teacher(Recorder(), checkpoint=path, **kwargs)
+    teacher.match_input(InputStatistics(STUDENT['mean'], STUDENT['std']))
+    teacher.init_weights()
+    return teacher
+
+
+@pytest.mark.parametrize('place', ['model', 'top'])
+def test_the_statistics_of_the_file_are_not_ignored(place, tmp_path):
+    settings = f'dict(mean={BGR["mean"]}, std={BGR["std"]}, to_rgb=False)'
+    text = f'data_preprocessor = {settings}\nmodel = dict()'
+    if place == 'model':
+        text = f'model = dict(data_preprocessor={settings})'
+    path = file_of_run(tmp_path, text)
+    with pytest.raises(ValueError) as error:
+        teach(path)
+    assert f'set teacher.mean={BGR["mean"]}' in str(error.value)
+    assert "teacher.channel_order='BGR'" in str(error.value)
+    teach(path, channel_order='BGR', **BGR)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        f'model = dict(data_preprocessor=dict(to_rgb=True, '
+        f'mean={STUDENT["mean"]}, std={STUDENT["std"]}))',
+        'model = dict(type="Distiller")',
+        'model = make()',
+        'not python at all',
+    ],
+)
+def test_a_file_that_says_the_same_or_nothing(text, tmp_path):
+    assert teach(file_of_run(tmp_path, text)).sha256
