@@ -1,0 +1,25 @@
+# SwAV, ResNet-50 5 times as wide, 400 epochs, as published. Normalises
+# red by 0.228, that is 58.14. The projector has no batch norm.
+#
+# A leaf takes it by
+#     model = dict(teacher=_base_.swav_resnet50w5_400e)
+swav_resnet50w5_400e = dict(
+    type='Teacher',
+    backbone=dict(
+        type='ResNet',
+        depth=50,
+        stem_channels=320,
+        base_channels=320,
+    ),
+    neck=dict(
+        type='DropoutProjectionNeck',
+        in_channels=10240,
+        hid_channels=10240,
+        out_channels=128,
+        norm=False,
+    ),
+    checkpoint='checkpoints/swav_RN50w5_400ep_pretrain.pth.tar',
+    layout='swav',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.14, 57.12, 57.375],
+)
