@@ -23,4 +23,5 @@ dino_vit_base_p16_400e = dict(
     input_size=224,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
+    channel_order='RGB',
 )

@@ -16,4 +16,5 @@ moco_v2_resnet152_800e = dict(
     layout='moco',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
+    channel_order='RGB',
 )

@@ -16,4 +16,5 @@ simclr_resnet50_200e = dict(
     layout='simclr',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
+    channel_order='RGB',
 )

@@ -16,4 +16,5 @@ swav_resnet50_800e = dict(
     layout='swav',
     mean=[123.675, 116.28, 103.53],
     std=[58.14, 57.12, 57.375],
+    channel_order='RGB',
 )

@@ -108,8 +108,11 @@ class Teacher(BaseModule):
             normalised for the student, and are normalised anew, see
             :func:`renormalise`. Without them the teacher is meant to see
             what the student sees.
-        channel_order (str): of the teacher's input, and of its ``mean`` and
-            ``std``. Defaults to ``'RGB'``.
+        channel_order (str, optional): ``'RGB'`` or ``'BGR'``, of the
+            teacher's input, ``mean`` and ``std``; views in the other order
+            are flipped. The data preprocessor has to tell that of the
+            student by ``to_rgb=True``. Defaults to the same order as the
+            student's.
         input_size (int | Sequence[int], optional): side, or height and
             width, in pixels, to which every view is resized for the teacher,
             bilinearly with antialiasing. Defaults to that of the view.
@@ -144,7 +147,7 @@ class Teacher(BaseModule):
         imitate_train_mode: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        channel_order: str = 'RGB',
+        channel_order: str | None = None,
         input_size: int | Sequence[int] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -206,7 +209,7 @@ class Teacher(BaseModule):
         self,
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
-        channel_order: str,
+        channel_order: str | None,
         input_size: int | Sequence[int] | None,
     ) -> None:
         if (mean is None) != (std is None):
@@ -216,7 +219,7 @@ class Teacher(BaseModule):
         self.input: InputStatistics | None = None
         if mean is not None:
             self.input = InputStatistics(mean, std, channel_order)
-        elif channel_order != 'RGB':
+        elif channel_order is not None:
             raise ValueError(
                 f'channel_order={channel_order!r} of the teacher is that of '
                 'its mean and std: give them, too'
@@ -259,7 +262,17 @@ class Teacher(BaseModule):
                 'input are not known: set data_preprocessor.mean and .std'
             )
         target = self.input
-        self._flips = student.channel_order != target.channel_order
+        if target.channel_order and not student.channel_order:
+            raise ValueError(
+                f'the teacher sees {target.channel_order}, but whether the '
+                'student sees RGB or BGR is not known, as its data '
+                'preprocessor converts neither: leave teacher.channel_order '
+                'out if it is the same, or set data_preprocessor.to_rgb'
+            )
+        self._flips = bool(
+            target.channel_order
+            and student.channel_order != target.channel_order
+        )
         if self._flips:
             student = student.flipped()
         if (student.mean, student.std) == (target.mean, target.std):
@@ -329,7 +342,7 @@ class Teacher(BaseModule):
             )
         except (AttributeError, SyntaxError, ValueError):
             return  # not of constants alone: nothing to compare
-        if trained is not None and trained != self.student_input:
+        if trained is not None and not trained.agrees(self.student_input):
             raise CheckpointError(
                 f'teacher checkpoint {source} was trained on {trained}, the '
                 f"student's input is {self.student_input}: set teacher.mean="

@@ -16,7 +16,7 @@ class InputStatistics:
     Args:
         mean: of each channel, in the order of ``channel_order``.
         std: likewise.
-        channel_order: ``'RGB'`` or ``'BGR'``.
+        channel_order: ``'RGB'``, ``'BGR'``, or ``None`` if it is not known.
 
     Raises:
         ValueError: unless there are three finite numbers of each, and every
@@ -26,7 +26,7 @@ class InputStatistics:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    channel_order: str = 'RGB'
+    channel_order: str | None = None
 
     def __post_init__(self) -> None:
         for name in ('mean', 'std'):
@@ -47,16 +47,25 @@ class InputStatistics:
                 f'mean={self.mean}, std={self.std} are of pixels in 0 to 1: '
                 'multiply them by 255, as in the data preprocessor'
             )
-        if self.channel_order not in ORDERS:
+        if self.channel_order not in (None, *ORDERS):
             raise ValueError(
                 f'channel_order={self.channel_order!r}: must be one of '
-                f'{ORDERS}'
+                f'{ORDERS}, or None'
             )
 
     def flipped(self) -> 'InputStatistics':
         """Return the same normalisation of the other channel order."""
-        other = ORDERS[1 - ORDERS.index(self.channel_order)]
+        other = None
+        if self.channel_order is not None:
+            other = ORDERS[1 - ORDERS.index(self.channel_order)]
         return InputStatistics(self.mean[::-1], self.std[::-1], other)
+
+    def agrees(self, other: 'InputStatistics') -> bool:
+        """Whether two are the same, as far as their order is known."""
+        orders = {self.channel_order, other.channel_order} - {None}
+        return (self.mean, self.std) == (other.mean, other.std) and (
+            len(orders) < 2
+        )
 
 
 def input_statistics(
@@ -64,8 +73,10 @@ def input_statistics(
 ) -> InputStatistics | None:
     """Return how a data preprocessor normalises.
 
-    Images are taken to be loaded as BGR, as mmcv does, unless the config of
-    the preprocessor says ``rgb_to_bgr``; a conversion makes them RGB.
+    Its conversion tells the channel order: ``to_rgb`` and ``bgr_to_rgb`` of
+    images that mmcv loaded as BGR, ``rgb_to_bgr`` of others. Without one the
+    order is not known: data sets may give either. A built module no longer
+    says which conversion it does; it is taken for one to RGB.
 
     Args:
         data_preprocessor: one of mmengine, mmpretrain or ours, or its
@@ -78,30 +89,33 @@ def input_statistics(
         mean, std = (data_preprocessor.get(key) for key in ('mean', 'std'))
         if mean is None or std is None:
             return None
-        rgb = bool(
-            data_preprocessor.get('to_rgb')
-            or data_preprocessor.get('bgr_to_rgb')
-        )
-        return _repeat(mean, std, rgb)
+        get = data_preprocessor.get
+        order = 'BGR' if get('rgb_to_bgr') else None
+        order = 'RGB' if get('to_rgb') or get('bgr_to_rgb') else order
+        return _repeat(mean, std, order)
     normalises = getattr(data_preprocessor, '_enable_normalize', False)
     if normalises and not data_preprocessor.mean.is_meta:
-        converts = getattr(data_preprocessor, '_channel_conversion', False)
+        # the first of self-supervised models, the second of classifiers
+        converts = getattr(
+            data_preprocessor, '_channel_conversion', False
+        ) or getattr(data_preprocessor, 'to_rgb', False)
         return _repeat(
             data_preprocessor.mean.flatten().tolist(),
             data_preprocessor.std.flatten().tolist(),
-            # the first of self-supervised models, the second of classifiers
-            bool(converts or getattr(data_preprocessor, 'to_rgb', False)),
+            'RGB' if converts else None,
         )
     return None
 
 
-def _repeat(mean: Sequence, std: Sequence, rgb: bool) -> InputStatistics:
+def _repeat(
+    mean: Sequence, std: Sequence, order: str | None
+) -> InputStatistics:
     # one number stands for all channels
     mean, std = (
         tuple(values) * CHANNELS if len(values) == 1 else tuple(values)
         for values in (mean, std)
     )
-    return InputStatistics(mean, std, 'RGB' if rgb else 'BGR')
+    return InputStatistics(mean, std, order)
 
 
 def renormalise(
@@ -120,15 +134,7 @@ def renormalise(
 
     Returns:
         Scale and shift of each channel.
-
-    Raises:
-        ValueError: if the orders differ.
     """
-    if source.channel_order != target.channel_order:
-        raise ValueError(
-            f'from {source.channel_order} to {target.channel_order}: flip '
-            'the channels first'
-        )
     scale = tuple(s / t for s, t in zip(source.std, target.std, strict=True))
     shift = tuple(
         (s - t) / std

@@ -81,19 +81,24 @@ def run(model, images):
 
 @pytest.mark.parametrize('as_module', [True, False])
 @pytest.mark.parametrize('frozen', [True, False])
-@pytest.mark.parametrize('order', ['RGB', 'BGR'])
+@pytest.mark.parametrize('order', ['RGB', 'BGR', None])
 @pytest.mark.parametrize('to_rgb', [True, False])
 def test_renormalised_from_the_pixels(frozen, order, to_rgb, as_module):
     config = preprocessor(to_rgb)
+    if order and not to_rgb:
+        with pytest.raises(ValueError, match='leave teacher.channel_order'):
+            distiller(config, frozen, channel_order=order, **TEACHER)
+        return
     if as_module:
         config.pop('type')
         config = SelfSupDataPreprocessor(**config)
-    own = TEACHER if order == 'RGB' else BGR
+    own = BGR if order == 'BGR' else TEACHER
     model = distiller(config, frozen, channel_order=order, **own)
     (images,) = pixels(5)  # BGR, as they are loaded
     run(model, [images])
     # written from the pixels, in float64
-    given = images.flip(1) if order == 'RGB' else images
+    flips = order == 'RGB' or (order is None and to_rgb)
+    given = images.flip(1) if flips else images
     wanted = normalised(given, **own)
     torch.testing.assert_close(
         model.teacher.backbone.seen.double(), wanted, rtol=1e-6, atol=1e-5
@@ -168,7 +173,7 @@ def test_on_the_meta_device():
     with torch.device('meta'):
         model = distiller(preprocessor(), **TEACHER)
     assert model.teacher.student_input == InputStatistics(
-        STUDENT['mean'], STUDENT['std']
+        STUDENT['mean'], STUDENT['std'], 'RGB'
     )
     assert model.teacher.input_scale.is_meta
 
@@ -224,14 +229,16 @@ def file_of_run(folder, text):
 
 def teach(path, **kwargs):
     teacher = Teacher(Recorder(), checkpoint=path, **kwargs)
-    teacher.match_input(InputStatistics(STUDENT['mean'], STUDENT['std']))
+    teacher.match_input(
+        InputStatistics(STUDENT['mean'], STUDENT['std'], 'RGB')
+    )
     teacher.init_weights()
     return teacher
 
 
 @pytest.mark.parametrize('place', ['model', 'top'])
 def test_the_statistics_of_the_file_are_not_ignored(place, tmp_path):
-    settings = f'dict(mean={BGR["mean"]}, std={BGR["std"]}, to_rgb=False)'
+    settings = f'dict(mean={BGR["mean"]}, std={BGR["std"]}, rgb_to_bgr=1)'
     text = f'data_preprocessor = {settings}\nmodel = dict()'
     if place == 'model':
         text = f'model = dict(data_preprocessor={settings})'

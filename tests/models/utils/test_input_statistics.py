@@ -25,14 +25,21 @@ def test_renormalise_by_hand():
     assert scale == (1.5, 2.0, 40 / 127.5)
     assert shift == (0.5, 0.0, -27.5 / 127.5)
     assert 1 * scale[0] + shift[0] == 2
-    with pytest.raises(ValueError, match='from RGB to BGR: flip'):
-        renormalise(source, source.flipped())
 
 
 def test_flipped():
-    flipped = InputStatistics(MEAN, STD).flipped()
-    assert flipped == InputStatistics(MEAN[::-1], STD[::-1], 'BGR')
-    assert flipped.flipped() == InputStatistics(MEAN, STD)
+    given = InputStatistics(MEAN, STD, 'RGB')
+    assert given.flipped() == InputStatistics(MEAN[::-1], STD[::-1], 'BGR')
+    assert given.flipped().flipped() == given
+    assert InputStatistics(MEAN, STD).flipped().channel_order is None
+
+
+def test_agrees():
+    plain = InputStatistics(MEAN, STD)
+    rgb, bgr = (InputStatistics(MEAN, STD, o) for o in ('RGB', 'BGR'))
+    assert plain.agrees(rgb) and bgr.agrees(plain) and rgb.agrees(rgb)
+    assert not rgb.agrees(bgr)
+    assert not plain.agrees(InputStatistics(STD, STD))
 
 
 @pytest.mark.parametrize('rgb', [True, False])
@@ -40,7 +47,8 @@ def test_flipped():
     'kind', [SelfSupDataPreprocessor, ClsDataPreprocessor]
 )
 def test_of_a_data_preprocessor(kind, rgb):
-    expected = InputStatistics(MEAN, STD, 'RGB' if rgb else 'BGR')
+    # unconverted, it may be either
+    expected = InputStatistics(MEAN, STD, 'RGB' if rgb else None)
     config = dict(mean=list(MEAN), std=list(STD), to_rgb=rgb)
     assert input_statistics(kind(**config)) == expected
     assert input_statistics(dict(type='X', **config)) == expected
@@ -57,7 +65,12 @@ def test_not_known():
 
 def test_one_number_for_all_channels():
     found = input_statistics(dict(mean=[127.5], std=[127.5]))
-    assert found == InputStatistics((127.5,) * 3, (127.5,) * 3, 'BGR')
+    assert found == InputStatistics((127.5,) * 3, (127.5,) * 3)
+
+
+def test_converted_to_bgr():
+    found = input_statistics(dict(mean=MEAN, std=STD, rgb_to_bgr=True))
+    assert found == InputStatistics(MEAN, STD, 'BGR')
 
 
 @pytest.mark.parametrize(
