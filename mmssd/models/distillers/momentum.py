@@ -33,6 +33,8 @@ class MomentumStudent(BaseModule):
     encodes images that are shuffled across the processes (section 3.3
     there), and its encodings are put back into order. In one process there
     is nothing to shuffle: its batch statistics are those of all images.
+    Dropout and stochastic depth are the student's alone: but for batch
+    norms, the average is always in evaluation mode (CompRess, DINO).
 
     Args:
         backbone: the student's backbone, copied.
@@ -74,6 +76,7 @@ class MomentumStudent(BaseModule):
         self.backbone = copy.deepcopy(backbone)
         self.neck = copy.deepcopy(neck)
         self.requires_grad_(False)
+        self.train(self.training)
 
     def _tensors(self, student: nn.Module, kind: str, others: Pairs):
         own = ((getattr(self, n), getattr(student, n)) for n in PARTS)
@@ -138,6 +141,15 @@ class MomentumStudent(BaseModule):
         pairs = self._tensors(student, 'parameters', others)
         own, other = zip(*pairs, strict=True)
         torch._foreach_lerp_(own, other, 1 - self.decay_at(progress))
+
+    def train(self, mode: bool = True) -> 'MomentumStudent':
+        """Set the mode of the batch norms; the rest stays as it is."""
+        super().train(False)
+        self.training = mode
+        for module in self.modules():
+            if 'running_mean' in module._buffers:
+                module.train(mode)
+        return self
 
     @property
     def _shuffles(self) -> bool:

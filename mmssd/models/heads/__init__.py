@@ -3,6 +3,7 @@
 from .attention_transfer_head import AttentionTransferHead
 from .base_head import DistillHead
 from .contrastive_representation_head import ContrastiveRepresentationHead
+from .dino_head import DINOHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
 from .momentum_contrast_head import MomentumContrastHead
@@ -13,6 +14,7 @@ from .similarity_queue_head import SimilarityQueueHead
 __all__ = [
     'AttentionTransferHead',
     'ContrastiveRepresentationHead',
+    'DINOHead',
     'DistillHead',
     'EmbeddingHead',
     'FeatureClassifierHead',

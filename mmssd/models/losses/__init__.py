@@ -5,6 +5,7 @@ from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
 from .noise_contrast import match_scores, noise_contrast
 from .relation import RelationLoss, relation_angle, relation_distance
+from .self_distillation import self_distillation
 from .similarity_distillation import (
     CompressLoss,
     SimilarityDistillationLoss,
@@ -30,6 +31,7 @@ __all__ = [
     'noise_contrast',
     'relation_angle',
     'relation_distance',
+    'self_distillation',
     'similarity_distillation',
     'swapped_prediction',
 ]

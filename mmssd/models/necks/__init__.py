@@ -2,5 +2,7 @@
 
 from .dino_projection_neck import DINOProjectionNeck
 from .dropout_projection_neck import DropoutProjectionNeck
+from .mlp_neck import MLPNeck
 
 __all__ = ['DINOProjectionNeck', 'DropoutProjectionNeck']
+__all__ = ['DropoutProjectionNeck', 'MLPNeck']

@@ -147,6 +147,17 @@ def test_final_decay_out_of_range(final_decay):
         MomentumStudent(nn.Linear(1, 1), decay=0.5, final_decay=final_decay)
 
 
+def test_only_batch_norms_know_a_mode():
+    student = Student()
+    student.neck = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2))
+    momentum = MomentumStudent(student.backbone, student.neck)
+    for mode in (True, False):
+        momentum.train(mode)
+        assert momentum.training == momentum.backbone[1].training == mode
+        assert not momentum.neck[0].training
+    assert MomentumStudent(student.backbone).backbone[1].training
+
+
 def test_without_a_neck():
     student = Student(neck=False)
     momentum = MomentumStudent(student.backbone, decay=0.5)
