@@ -1,13 +1,14 @@
 """Every config loads, builds, and trains a step."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ENGINE_MODELS
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS, PARAM_SCHEDULERS
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mmssd.apis.config import load_config, register_modules
@@ -45,6 +46,7 @@ CLUSTERS = [
 ]
 CONTRAST_FAMILY = (
     'disco_resnet18-resnet50_8xb32-coslr-200e_in1k',
+    'disco-dino_vit-tiny-vit-small_8xb64-coslr-100e_in1k',
     'mocov2_resnet18_8xb32-coslr-200e_in1k',
 )
 FAMILY = 'kd_resnet18-resnet50_8xb32-coslr-800e_in1k'
@@ -183,6 +185,11 @@ def test_contrast_config_takes_a_step(path):
     if 'clustering' in heads:
         heads['clustering'].freeze_prototypes = 0
         heads['clustering'].queue_start = 0
+    if 'dino' in heads:
+        assert model_config.momentum.final_decay == 1.0
+        model_config.momentum.final_decay = None  # needs a runner
+        heads['dino'].freeze_last_layer = 0
+        heads['dino'].num_prototypes = 64
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(model_config)
         optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
@@ -204,6 +211,8 @@ def test_contrast_config_takes_a_step(path):
         assert any(key.startswith(part) for key in moved), part
     if 'contrast' in heads:
         assert 'heads.contrast.queue.features' in moved
+    if 'dino' in heads:
+        assert 'heads.dino.center' in moved
     drifting = teacher is not None and teacher.get('imitate_train_mode')
     moved_teacher = {key for key in moved if key.startswith('teacher.')}
     assert bool(moved_teacher) == bool(drifting)
@@ -300,6 +309,48 @@ def test_cluster_config_takes_a_step(path):
     for split in ('train', 'val'):
         dataset = config[f'{split}_dataloader'].dataset
         assert dataset.ann_file.endswith(f'_k2000/{split}.txt')
+
+
+def test_schedules_of_dino():
+    """Warm-up and cosine of the rate; the weight decay rises by a cosine."""
+    config = load_config(
+        ROOT / 'configs/baselines/dino_vit-tiny_8xb64-coslr-100e_in1k.py'
+    )
+    config.model.heads.dino.num_prototypes = 64
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.model)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        schedulers = [
+            PARAM_SCHEDULERS.build(
+                dict(scheduler, convert_to_iter_based=False),
+                default_args=dict(optimizer=wrapper),
+            )
+            for scheduler in config.param_scheduler
+        ]
+    optimizer = wrapper.optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = {
+        names[id(group['params'][0])]: group
+        for group in optimizer.param_groups
+    }
+    decayed = groups['neck.mlp.0.weight']
+    spared = groups['neck.mlp.0.bias']
+    assert groups['backbone.ln1.weight']['weight_decay'] == 0
+    rates, decays = [], []
+    for _ in range(100):
+        rates.append(decayed['lr'])
+        decays.append(decayed['weight_decay'])
+        assert spared['weight_decay'] == 0
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    for epoch in (0, 25, 50, 99):
+        cosine = (1 + math.cos(math.pi * epoch / 100)) / 2
+        assert decays[epoch] == pytest.approx(0.4 - 0.36 * cosine)
+    assert rates[0] == pytest.approx(1e-9)
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[55] == pytest.approx(1e-6 + (1e-3 - 1e-6) / 2)
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
 
 
 @pytest.mark.parametrize('path', OSS + CONTRAST + SIMILARITY, ids=ids)

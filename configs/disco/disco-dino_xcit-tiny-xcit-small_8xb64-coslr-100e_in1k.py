@@ -1,0 +1,36 @@
+"""DisCo with DINO, Table 6: linear top-1 71.1 in the paper.
+
+Takes `work_dirs/dino_xcit-small_8xb64-coslr-100e_in1k/epoch_100.pth`;
+the averaged network of that run teaches. The paper gives no details: DINO's
+own recipe, the 256-d bottlenecks of both global crops, DisCo's weight.
+
+    bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = '../baselines/dino_xcit-tiny_8xb64-coslr-100e_in1k.py'
+
+teacher_run = 'work_dirs/dino_xcit-small_8xb64-coslr-100e_in1k'
+model = dict(
+    teacher=dict(
+        type='Teacher',
+        backbone=dict(
+            type='XCiT',
+            patch_size=16,
+            embed_dims=384,
+            depth=12,
+            num_heads=8,
+            layer_scale_init_value=1.0,
+            tokens_norm=True,
+            out_type='cls_token',
+        ),
+        neck=dict(
+            type='MLPNeck',
+            in_channels=384,
+            hid_channels=2048,
+            out_channels=256,
+        ),
+        checkpoint=teacher_run + '/epoch_100.pth',
+        prefix='momentum.',
+    ),
+    heads=dict(embedding=dict(type='EmbeddingHead', weight=32.0)),
+)
