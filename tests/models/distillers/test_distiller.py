@@ -869,7 +869,7 @@ def test_a_step_never_waits_for_the_device(host_waits):
 # --- processes --------------------------------------------------------------
 
 
-FROZEN = ('offline', 'seed')
+FROZEN = ('offline', 'seed', 'disco')
 
 
 def take_steps(scheme, optimizer, iterations=4):
@@ -893,6 +893,12 @@ def take_steps(scheme, optimizer, iterations=4):
                 init='zeros',  # the same on all processes
             )
         ),
+        disco=dict(
+            contrast=dict(
+                type='MomentumContrastHead', embed_dim=D, queue_length=10
+            ),
+            embedding=dict(type='EmbeddingHead', weight=32.0),
+        ),
     )[scheme]
     teacher = None
     if scheme != 'swav':
@@ -901,7 +907,13 @@ def take_steps(scheme, optimizer, iterations=4):
         for parameter in teacher.parameters():
             nn.init.normal_(parameter, std=0.4)
         teacher.neck.dropout = (0, 0)
-    model = make(heads, teacher=teacher, norm=False, dropout=(0, 0))
+    model = make(
+        heads,
+        teacher=teacher,
+        norm=False,
+        dropout=(0, 0),
+        momentum=0.9 if scheme == 'disco' else None,
+    )
     rank, world = dist.get_rank(), dist.get_world_size()
     wrapper = MMDistributedDataParallel(model) if world > 1 else model
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -936,6 +948,7 @@ def take_steps(scheme, optimizer, iterations=4):
         ('swav', 'sgd'),
         ('offline', 'sgd'),
         ('seed', 'sgd'),
+        ('disco', 'sgd'),
     ],
 )
 def test_steps_do_not_depend_on_the_number_of_processes(
@@ -958,9 +971,9 @@ def test_steps_do_not_depend_on_the_number_of_processes(
         if not torch.equal(value, untrained[name])
     }
     assert 'backbone.stem.weight' in moved
-    if scheme != 'seed':
+    if scheme not in ('seed', 'disco'):
         assert 'heads.clustering.prototypes.weight' in moved
-    queue = dict(offline=None, seed='similarity.queue')
+    queue = dict(offline=None, seed='similarity.queue', disco='contrast.queue')
     if queue := queue.get(scheme, 'clustering.queues.0'):
         assert f'heads.{queue}.features' in moved
     # the logged losses of the two halves average to those of the whole
