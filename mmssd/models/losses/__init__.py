@@ -4,6 +4,8 @@ from .attention_transfer import AttentionTransferLoss, attention_transfer
 from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
 from .noise_contrast import match_scores, noise_contrast
+from .info_nce import InfoNCELoss, info_nce
+from .partial_l2 import PartialL2Loss, feature_l2, partial_l2
 from .relation import RelationLoss, relation_angle, relation_distance
 from .self_distillation import self_distillation
 from .similarity_distillation import (
@@ -19,6 +21,7 @@ __all__ = [
     'CompressLoss',
     'EmbeddingMSELoss',
     'InfoNCELoss',
+    'PartialL2Loss',
     'RelationLoss',
     'SimilarityDistillationLoss',
     'SwappedPredictionLoss',
@@ -29,6 +32,9 @@ __all__ = [
     'info_nce',
     'match_scores',
     'noise_contrast',
+    'feature_l2',
+    'info_nce',
+    'partial_l2',
     'relation_angle',
     'relation_distance',
     'self_distillation',

@@ -1,5 +1,6 @@
 """Building blocks without parameters of their own objective."""
 
+from .batchnorm_margin import batchnorm_margin
 from .checkpoint import CheckpointError, load_checkpoint
 from .collectives import (
     draw_permutation,
@@ -33,6 +34,7 @@ __all__ = [
     'TrainingPlan',
     'draw_permutation',
     'gather_rows',
+    'batchnorm_margin',
     'load_checkpoint',
     'mean_over_processes',
     'find_weights',
