@@ -15,6 +15,7 @@ from .input_statistics import InputStatistics, input_statistics
 from .layouts import LAYOUTS, find_weights, map_weights, recognise
 from .multi_crop_preprocessor import MultiCropPreprocessor
 from .plan import Duration, SetupError, TrainingPlan
+from .pre_relu import PreReLUStage, collect_pre_relu, pre_relu_stages
 from .progress import training_progress
 from .sinkhorn import sinkhorn
 from .step import Encodings, Needs, Step, merge_needs, pool_features
@@ -29,12 +30,14 @@ __all__ = [
     'InputStatistics',
     'MultiCropPreprocessor',
     'Needs',
+    'PreReLUStage',
     'SetupError',
     'Step',
     'TrainingPlan',
     'draw_permutation',
     'gather_rows',
     'batchnorm_margin',
+    'collect_pre_relu',
     'load_checkpoint',
     'mean_over_processes',
     'find_weights',
@@ -44,6 +47,7 @@ __all__ = [
     'merge_needs',
     'pool_features',
     'recognise',
+    'pre_relu_stages',
     'reverse_gradient',
     'shuffle_rows',
     'sinkhorn',
