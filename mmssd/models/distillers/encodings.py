@@ -1,8 +1,12 @@
 """Running a network over the views of a step."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ..utils.pre_relu import collect_pre_relu
 from ..utils.step import (
     Encodings,
     Needs,
@@ -21,6 +25,7 @@ __all__ = [
     'encode',
     'merge_needs',
     'pool_features',
+    'run_backbone',
     'view_indices',
 ]
 
@@ -47,12 +52,34 @@ def _project(
     return last_output(neck((features[:, :, None, None],))), None
 
 
+def run_backbone(
+    backbone: nn.Module, images: Tensor, fields: frozenset[str]
+) -> tuple[Any, tuple[Tensor, ...]]:
+    """Run a backbone once.
+
+    Args:
+        backbone: any.
+        images: ``(B, 3, H, W)``.
+        fields: names of :class:`Encodings` fields that will be read off.
+
+    Returns:
+        Its output as it is; and the pre-ReLU maps of its stages, none if
+        they are not in ``fields``.
+    """
+    tapped = 'pre_relu_maps' in fields
+    taps = collect_pre_relu(backbone) if tapped else nullcontext(())
+    with taps as maps:
+        output = backbone(images)
+    return output, tuple(maps)
+
+
 def encode(
     backbone: nn.Module,
     neck: nn.Module | None,
     views: list[Tensor],
     fields: frozenset[str],
     separate: bool = False,
+    head: nn.Module | None = None,
 ) -> Encodings:
     """Run one network over the views of a step.
 
@@ -68,33 +95,53 @@ def encode(
         fields: names of the :class:`Encodings` fields to fill.
         separate: run each view in a batch of its own instead, so that batch
             norms see one view at a time (MoCo, DisCo).
+        head: classification head of mmpretrain, for the field ``logits``.
 
     Returns:
         The encodings, one entry per view in each asked list.
     """
     features: list[Tensor | None] = [None] * len(views)
     maps: list[tuple[Tensor, ...] | None] = [None] * len(views)
+    before_relu: list[tuple[Tensor, ...] | None] = [None] * len(views)
+    logits: list[Tensor | None] = [None] * len(views)
+    pooling = fields & {'features', 'embeddings', 'dropout_embeddings'}
     sizes = [len(view) for view in views]
     groups = by_resolution(views)
     if separate:
         groups = [[index] for index in range(len(views))]
     for group in groups:
         batch = [views[index] for index in group]
-        output = backbone(torch.cat(batch) if len(batch) > 1 else batch[0])
+        images = torch.cat(batch) if len(batch) > 1 else batch[0]
+        output, taps = run_backbone(backbone, images, fields)
         split = [sizes[index] for index in group]
-        pooled = pool_features(output).split(split)
+        if pooling:
+            pooled = pool_features(output).split(split)
+        if 'logits' in fields:
+            scores = head(output if neck is None else neck(output))
+            scores = scores.split(split)
+        if taps:
+            tapped = list(zip(*(t.split(split) for t in taps), strict=True))
         if 'feature_maps' in fields:
             stages = output if isinstance(output, tuple) else (output,)
             parts = list(zip(*(s.split(split) for s in stages), strict=True))
         for position, index in enumerate(group):
-            features[index] = pooled[position]
+            if pooling:
+                features[index] = pooled[position]
             if 'feature_maps' in fields:
                 maps[index] = parts[position]
+            if 'logits' in fields:
+                logits[index] = scores[position]
+            if taps:
+                before_relu[index] = tapped[position]
     encodings = Encodings()
     if 'features' in fields:
         encodings.features = features
     if 'feature_maps' in fields:
         encodings.feature_maps = maps
+    if 'pre_relu_maps' in fields:
+        encodings.pre_relu_maps = before_relu
+    if 'logits' in fields:
+        encodings.logits = logits
     if fields & {'embeddings', 'dropout_embeddings'}:
         batches = features if separate else [torch.cat(features)]
         for batch in batches:

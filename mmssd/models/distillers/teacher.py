@@ -23,8 +23,11 @@ from ..utils.input_statistics import (
     input_statistics,
     renormalise,
 )
-from ..utils.layouts import PARTS, check_layout, find_weights, map_weights
+from ..utils.layouts import check_layout, find_weights, map_weights
 
+# what a file may hold of a teacher
+PARTS = ('backbone', 'neck', 'head')
+WITH_HEAD = ('mmssd', 'mmpretrain')  # layouts whose `head.*` is known
 # what a checkpoint holds of a frozen teacher
 REFERENCE = ('checkpoint_sha256', 'checkpoint_path')
 # values of `checkpoint` that are not files
@@ -91,6 +94,9 @@ class Teacher(BaseModule):
             ``backbone.*`` and ``neck.*`` (the student of a run of ours, or a
             model of mmpretrain), ``'teacher.'`` for the online teacher of an
             OSS run.
+        head (dict | nn.Module, optional): its classification head, for
+            objectives that read logits; of mmpretrain, as ``head.*`` in the
+            file.
         layout (str): who wrote the file: ``'moco'``, ``'swav'``, ... (see
             ``mmssd.models.utils.LAYOUTS``), or ``'auto'`` to find out by
             its keys. Defaults to ``'mmssd'``.
@@ -128,7 +134,7 @@ class Teacher(BaseModule):
     Note:
         Nothing is read on construction, so that a config builds without its
         teacher's file. The weights under ``prefix`` must fit one to one;
-        other parts of the file (heads, counterparts, optimizer) may be
+        other parts of the file (objectives, counterparts, optimizer) may be
         there.
     """
 
@@ -149,6 +155,7 @@ class Teacher(BaseModule):
         std: Sequence[float] | None = None,
         channel_order: str | None = None,
         input_size: int | Sequence[int] | None = None,
+        head: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -174,6 +181,7 @@ class Teacher(BaseModule):
             )
         self.backbone = self._build(backbone)
         self.neck = None if neck is None else self._build(neck)
+        self.head = None if head is None else self._build(head)
         self.checkpoint = checkpoint
         self.frozen = frozen
         self.prefix = (
@@ -416,6 +424,8 @@ class Teacher(BaseModule):
             self.prefix,
             source,
         )
+        if self.head is not None:
+            parts.update(self._head_weights(weights, layout, source))
         load_strictly(
             nn.ModuleDict(
                 {
@@ -439,6 +449,23 @@ class Teacher(BaseModule):
             f'teacher loaded from {path}, layout {layout}, '
             f'{len(parts)} tensors, sha256 {self.sha256}'
         )
+
+    def _head_weights(
+        self, weights: dict[str, Tensor], layout: str, source: str
+    ) -> dict[str, Tensor]:
+        start = f'{self.prefix}head.'
+        found = {
+            key.removeprefix(self.prefix): value
+            for key, value in weights.items()
+            if key.startswith(start)
+        }
+        if layout not in WITH_HEAD or not found:
+            raise CheckpointError(
+                f'{source} (layout {layout!r}): no key begins with '
+                f'{start!r}, but the teacher has a head; it is read from '
+                f'files of {" or ".join(WITH_HEAD)} alone'
+            )
+        return found
 
     def _load_extras(self, weights: dict[str, Tensor], source: str) -> None:
         device = next(self.backbone.parameters()).device

@@ -17,6 +17,7 @@ FIELDS = (
     'embeddings',
     'dropout_embeddings',
     'feature_maps',
+    'pre_relu_maps',
     'logits',
 )
 VIEWS = ('global', 'all')
@@ -37,6 +38,8 @@ class Encodings:
         dropout_embeddings: projector outputs of the extra dropout pass,
             each ``(N, D)``.
         feature_maps: the backbone's tuple of stage outputs per view.
+        pre_relu_maps: per view the tuple of the backbone's stages before
+            their last ReLU, see :func:`~mmssd.models.utils.collect_pre_relu`.
         logits: outputs of the network's classification head, each
             ``(N, classes)``.
     """
@@ -45,6 +48,7 @@ class Encodings:
     embeddings: list[Tensor] = field(default_factory=list)
     dropout_embeddings: list[Tensor] = field(default_factory=list)
     feature_maps: list[tuple[Tensor, ...]] = field(default_factory=list)
+    pre_relu_maps: list[tuple[Tensor, ...]] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> 'Encodings':

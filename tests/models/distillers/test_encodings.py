@@ -214,3 +214,26 @@ def test_gradient_reaches_every_view():
     encodings = encode(backbone, neck, views, EMBEDDINGS)
     torch.cat(encodings.embeddings).square().sum().backward()
     assert all(view.grad.any() for view in views)
+
+
+def test_logits_and_maps_before_the_relu_by_view():
+    backbone = MODELS.build(
+        dict(type='ResNet', depth=18, stem_channels=4, base_channels=4)
+    )
+    backbone.eval()
+    neck = MODELS.build(dict(type='GlobalAveragePooling'))
+    head = MODELS.build(
+        dict(type='LinearClsHead', num_classes=7, in_channels=32)
+    )
+    views = make_views((64, 32, 64))
+    fields = frozenset({'logits', 'pre_relu_maps'})
+    encodings = encode(backbone, neck, views, fields, head)
+    assert not encodings.features and not encodings.embeddings
+    for index, view in enumerate(views):
+        (end,) = backbone(view)
+        torch.testing.assert_close(
+            encodings.logits[index], head.fc(end.mean((2, 3)))
+        )
+        maps = encodings.pre_relu_maps[index]
+        assert [m.size(1) for m in maps] == [4, 8, 16, 32]
+        torch.testing.assert_close(maps[-1].relu(), end)
