@@ -13,8 +13,12 @@ from .encodings import Encodings, encode, merge_needs, view_indices
 from .momentum import MomentumStudent
 
 
-def build_heads(heads: dict) -> nn.ModuleDict:
+def build_heads(heads: dict, place: str = 'heads') -> nn.ModuleDict:
     """Build named objectives.
+
+    Args:
+        heads: configs or modules by name.
+        place: where they stand in the config of the model, for messages.
 
     Raises:
         ValueError: if there is none, or a name contains ``loss`` (mmengine
@@ -23,12 +27,12 @@ def build_heads(heads: dict) -> nn.ModuleDict:
     """
     if not isinstance(heads, dict):
         raise TypeError(
-            'heads must be a dict of named head configs, such as '
+            f'{place} must be a dict of named head configs, such as '
             "dict(clustering=dict(type='OnlineClusteringHead')), got "
             f'{type(heads).__name__}'
         )
     if not any(head is not None for head in heads.values()):
-        raise ValueError('heads is empty: a distiller needs an objective')
+        raise ValueError(f'{place} is empty: a distiller needs an objective')
     built = nn.ModuleDict()
     for name, head in heads.items():
         if head is None:  # a child config takes a head of its base away
@@ -43,7 +47,7 @@ def build_heads(heads: dict) -> nn.ModuleDict:
             except (TypeError, ValueError) as error:
                 kind = head.get('type', '')
                 raise type(error)(
-                    f'model.heads.{name} ({kind}): {error}'
+                    f'model.{place}.{name} ({kind}): {error}'
                 ) from error
         built[name] = head
     return built
@@ -187,11 +191,16 @@ class Distiller(BaseSelfSupervisor):
                         f' but its neck is {type(network.neck).__name__}: '
                         'use DropoutProjectionNeck'
                     )
+            if hasattr(head, 'check_networks'):
+                head.check_networks(
+                    self.backbone, getattr(self.teacher, 'backbone', None)
+                )
             trained = getattr(head, 'trained', ('student',))
             if 'logits' in fields_of(needs):
                 raise ValueError(
                     f'head {name!r} ({type(head).__name__}) needs logits, '
-                    'which no network of a Distiller gives'
+                    'which no network of a Distiller gives: it is for '
+                    'DistillClassifier'
                 )
             if 'teacher' in trained and getattr(self.teacher, 'frozen', False):
                 raise ValueError(

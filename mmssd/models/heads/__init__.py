@@ -7,7 +7,12 @@ from .dino_head import DINOHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
 from .momentum_contrast_head import MomentumContrastHead
+from .delayed_head import DelayedHead
+from .embedding_head import EmbeddingHead
+from .feature_classifier_head import FeatureClassifierHead, dann_ramp
+from .logit_head import LogitHead
 from .online_clustering_head import OnlineClusteringHead
+from .overhaul_head import OverhaulHead
 from .relation_head import RelationHead
 from .similarity_queue_head import SimilarityQueueHead
 
@@ -19,7 +24,13 @@ __all__ = [
     'EmbeddingHead',
     'FeatureClassifierHead',
     'MomentumContrastHead',
+    'DelayedHead',
+    'DistillHead',
+    'EmbeddingHead',
+    'FeatureClassifierHead',
+    'LogitHead',
     'OnlineClusteringHead',
+    'OverhaulHead',
     'RelationHead',
     'SimilarityQueueHead',
     'dann_ramp',

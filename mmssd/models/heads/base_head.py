@@ -24,10 +24,16 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
         averaged: pairs ``(average, source)`` of equal modules of this head;
             each average follows its source as the momentum student follows
             the student.
+        active: False while the head waits for its start; a supervised
+            distiller then computes nothing for it.
+        label_weight: factor that an active head puts on the loss of the
+            labels, in a supervised distiller.
     """
 
     trained: tuple[str, ...] = ('student',)
     averaged: tuple[tuple[nn.Module, nn.Module], ...] = ()
+    active: bool = True
+    label_weight: float = 1.0
 
     @property
     @abstractmethod
@@ -46,6 +52,19 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
         Returns:
             Scalars by name. Terms to be summed into the total start with
             ``loss_``; diagnostics must not contain ``loss``.
+        """
+
+    def check_networks(self, student, teacher) -> None:
+        """Refuse networks that do not fit the head, on construction.
+
+        Does nothing by default.
+
+        Args:
+            student: the backbone of the student.
+            teacher: the backbone of the teacher, ``None`` without one.
+
+        Raises:
+            ValueError: naming what differs.
         """
 
     def check(self, plan: TrainingPlan) -> None:

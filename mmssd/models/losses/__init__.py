@@ -5,6 +5,7 @@ from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
 from .noise_contrast import match_scores, noise_contrast
 from .info_nce import InfoNCELoss, info_nce
+from .logit_distillation import LogitDistillationLoss, logit_distillation
 from .partial_l2 import PartialL2Loss, feature_l2, partial_l2
 from .relation import RelationLoss, relation_angle, relation_distance
 from .self_distillation import self_distillation
@@ -21,6 +22,7 @@ __all__ = [
     'CompressLoss',
     'EmbeddingMSELoss',
     'InfoNCELoss',
+    'LogitDistillationLoss',
     'PartialL2Loss',
     'RelationLoss',
     'SimilarityDistillationLoss',
@@ -34,6 +36,7 @@ __all__ = [
     'noise_contrast',
     'feature_l2',
     'info_nce',
+    'logit_distillation',
     'partial_l2',
     'relation_angle',
     'relation_distance',
