@@ -116,9 +116,10 @@ class HealthHook(Hook):
     """Stop what cannot work; keep NaN and infinity out of checkpoints.
 
     * Before the training: data of less than one batch, and whatever the
-      model refuses (``check`` of :class:`~mmssd.models.Distiller`: queues,
-      views, durations), are an error; gradient accumulation over objectives
-      that depend on the batch is a warning.
+      model refuses (``check`` of :class:`~mmssd.models.Distiller` and
+      :class:`~mmssd.models.DistillClassifier`: queues, views, durations),
+      are an error; gradient accumulation over objectives that depend on the
+      batch is a warning.
     * Every iteration: a loss term that is NaN or infinite stops the run,
       with the iteration and the term.
     * Every ``interval`` iterations, and whenever a checkpoint is due: a
@@ -179,10 +180,13 @@ class HealthHook(Hook):
     def _check_training(self, runner) -> None:
         plan = training_plan(runner)
         model = unwrap(runner.model)
-        if not hasattr(model, 'heads') or not hasattr(model, 'check'):
+        supervised = hasattr(model, 'distill_heads')
+        if not (supervised or hasattr(model, 'heads')) or not hasattr(
+            model, 'check'
+        ):
             return
         model.check(plan)
-        if plan.accumulation > 1:
+        if plan.accumulation > 1 and not supervised:
             runner.logger.warning(
                 f'gradients of {plan.accumulation} steps are added up, but '
                 f'codes, queues and relations are those of {plan.batch} '
