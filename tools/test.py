@@ -3,6 +3,7 @@
 Examples:
     python tools/test.py CONFIG CHECKPOINT
     python tools/test.py CONFIG CHECKPOINT --out metrics.json
+    python tools/test.py CONFIG CHECKPOINT --ten-crop --ensemble SECOND.pth
     bash tools/dist_test.sh CONFIG CHECKPOINT 8 --out predictions.pkl
 """
 
@@ -17,9 +18,10 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
-from mmssd.apis import cli
+from mmssd.apis import cli, tta
 from mmssd.apis import config as configs
 from mmssd.apis.train import build_runner
+from mmssd.models import EnsembleClassifier
 from mmssd.models.utils.checkpoint import extract_state_dict, load_checkpoint
 
 # what --out writes by the suffix of the file
@@ -44,6 +46,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='augment at test time, by tta_model and tta_pipeline of the '
         'config; configs of mmpretrain without them average over a flip',
+    )
+    parser.add_argument(
+        '--ten-crop',
+        action='store_true',
+        help='average over the corners, the centre and their flips, in '
+        'place of the CenterCrop of the test pipeline (classifiers)',
+    )
+    parser.add_argument(
+        '--ensemble',
+        nargs='+',
+        metavar='CHECKPOINT',
+        help='further checkpoints of the same config to average with '
+        '(classifiers)',
     )
     cli.add_common_arguments(parser)
     return cli.parse(parser, argv)
@@ -118,6 +133,17 @@ def check_weights(runner: Runner, path: str) -> None:
         )
 
 
+def load_ensemble(runner: Runner) -> None:
+    """Load the members of an ensemble, before the testing begins.
+
+    Args:
+        runner (Runner): with the model, which may be wrapped.
+    """
+    for module in runner.model.modules():
+        if isinstance(module, EnsembleClassifier):
+            module.load()
+
+
 def prepare(args: argparse.Namespace) -> Config:
     """Load the config and do what the flags ask for."""
     if args.out and Path(args.out).suffix not in ITEMS:
@@ -133,9 +159,16 @@ def prepare(args: argparse.Namespace) -> Config:
     configs.set_dataloaders(
         cfg, not args.no_pin_memory, not args.no_persistent_workers
     )
-    if args.tta:
-        set_tta(cfg)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.ensemble:
+        for checkpoint in args.ensemble:
+            load_checkpoint(checkpoint)
+        tta.set_ensemble(cfg, [args.checkpoint, *args.ensemble])
+        cfg.load_from = None
+    if args.ten_crop:
+        tta.set_ten_crop(cfg)
+    if args.tta or args.ten_crop:
+        set_tta(cfg)
     return cfg
 
 
@@ -145,7 +178,10 @@ def main(argv: list[str] | None = None) -> None:
     with cli.readable_errors():
         cfg = prepare(args)
         runner = build_runner(cfg, args.launcher)
-        check_weights(runner, args.checkpoint)
+        if args.ensemble:
+            load_ensemble(runner)
+        else:
+            check_weights(runner, args.checkpoint)
         item = ITEMS[Path(args.out).suffix] if args.out else None
         if item == 'predictions':
             runner.test_evaluator.metrics.append(DumpResults(args.out))

@@ -4,4 +4,5 @@ from .distillers import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
+from .tta import *  # noqa: F403
 from .utils import *  # noqa: F403

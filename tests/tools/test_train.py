@@ -335,6 +335,52 @@ def test_tests(classification, trained, tmp_path, out):
         assert len(pickle.loads(path.read_bytes())) == 8
 
 
+def test_averages_over_crops_and_checkpoints(
+    classification, trained, tmp_path, capfd
+):
+    text = classification.read_text().replace(
+        "dict(type='RandomFlip', prob=0.5)",
+        "dict(type='CenterCrop', crop_size=12)",
+    )
+    config = tmp_path / 'crop.py'
+    config.write_text(text)
+    first, second = trained / 'epoch_1.pth', tmp_path / 'second.pth'
+    state = load_checkpoint(first)['state_dict']
+    state['head.fc.bias'] = state['head.fc.bias'] + torch.tensor([3.0, 0.0])
+    torch.save(dict(state_dict=state), second)
+    scores = {}
+    for name, arguments in dict(
+        one=[first],
+        other=[second],
+        both=[first, '--ensemble', second],
+        crops=[first, '--ten-crop'],
+        all=[first, '--ten-crop', '--ensemble', second],
+    ).items():
+        out = tmp_path / f'{name}.pkl'
+        tail = ['--work-dir', tmp_path / 'run', '--out', out]
+        call('test', config, *arguments, *tail)
+        found = pickle.loads(out.read_bytes())
+        scores[name] = torch.stack([s['pred_score'] for s in found])
+    mean = (scores['one'] + scores['other']) / 2
+    torch.testing.assert_close(scores['both'], mean)
+    assert not torch.allclose(scores['one'], scores['crops'])
+    for one in ('both', 'crops'):
+        assert not torch.allclose(scores['all'], scores[one])
+
+    tail = ['--work-dir', tmp_path / 'run']
+    said = call_badly(
+        capfd, 'test', classification, first, *tail, '--ten-crop'
+    )
+    assert 'must have one CenterCrop' in said
+    gone = ['--ensemble', tmp_path / 'gone.pth']
+    said = call_badly(capfd, 'test', config, first, *tail, *gone)
+    assert 'gone.pth' in said
+    large = tmp_path / 'large.py'
+    large.write_text(text.replace('crop_size=12', 'crop_size=120'))
+    said = call_badly(capfd, 'test', large, first, *tail, '--ten-crop')
+    assert 'a crop of 120 x 120 pixels' in said and 'does not fit' in said
+
+
 def test_bad_input_of_train(classification, trained, tmp_path, capfd):
     said = call_badly(capfd, 'train', tmp_path / 'none.py')
     assert f'error: config file {tmp_path}/none.py does not exist' in said

@@ -1,6 +1,7 @@
 """Pipeline steps that mmpretrain lacks."""
 
+from .corner_crop import CornerCrop
 from .formatting import PackImage
 from .loading import LoadImage
 
-__all__ = ['LoadImage', 'PackImage']
+__all__ = ['CornerCrop', 'LoadImage', 'PackImage']
