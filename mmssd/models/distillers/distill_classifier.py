@@ -202,7 +202,11 @@ class DistillClassifier(ImageClassifier):
             teacher.ensure_loaded()
         with torch.no_grad():
             return encode(
-                teacher.backbone, teacher.neck, [images], fields, teacher.head
+                teacher.backbone,
+                teacher.neck,
+                [images],
+                fields,
+                head=teacher.head,
             )
 
     def loss(

@@ -227,7 +227,7 @@ def test_logits_and_maps_before_the_relu_by_view():
     )
     views = make_views((64, 32, 64))
     fields = frozenset({'logits', 'pre_relu_maps'})
-    encodings = encode(backbone, neck, views, fields, head)
+    encodings = encode(backbone, neck, views, fields, head=head)
     assert not encodings.features and not encodings.embeddings
     for index, view in enumerate(views):
         (end,) = backbone(view)
