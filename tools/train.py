@@ -12,6 +12,7 @@ import sys
 from mmssd.apis import cli
 from mmssd.apis import config as configs
 from mmssd.apis.train import build_runner
+from mmssd.apis.transfer import set_transfer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,6 +59,7 @@ def prepare(args: argparse.Namespace) -> configs.Config:
     if args.no_validate:
         configs.disable_validation(cfg)
     configs.check_data_roots(cfg)
+    set_transfer(cfg)
     if args.amp:
         configs.set_amp(cfg)
     if args.auto_scale_lr:

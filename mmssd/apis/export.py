@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -381,7 +382,16 @@ def export_backbone(
     content: dict = convert(backbone, weights, layout)
     keys = len(content)
     if layout == 'mm':
-        meta = dict(mmssd_version=__version__, source=source.name, part=part)
+        # as a run writes it, so that a transfer can compare features
+        cfg = Config(
+            dict(default_scope=scope, model=dict(backbone=model_config))
+        )
+        meta = dict(
+            mmssd_version=__version__,
+            source=source.name,
+            part=part,
+            cfg=cfg.pretty_text,
+        )
         content = dict(meta=meta, state_dict=content)
 
     handle, name = tempfile.mkstemp(

@@ -407,6 +407,34 @@ def test_bad_input_of_train(classification, trained, tmp_path, capfd):
     assert not list(tmp_path.glob('*.pth'))
 
 
+def test_says_what_it_started_from(classification, trained, tmp_path, capfd):
+    base = [classification, '--work-dir', tmp_path, '--no-validate']
+    init = 'model.backbone.init_cfg.{}={}'
+    options = [
+        init.format('type', 'Pretrained'),
+        init.format('prefix', 'backbone.'),
+        init.format('checkpoint', trained / 'epoch_1.pth'),
+    ]
+    call('train', *base, '--cfg-options', *options)
+    text = f'backbone from {trained}/epoch_1.pth'
+    assert f'initialisation: {text}' in log_of(tmp_path)
+    assert (
+        'features equal to those of the pretrained network'
+        in (
+            load_checkpoint(tmp_path / 'epoch_1.pth')['message_hub'][
+                'runtime_info'
+            ]['initialisation']
+        )
+    )
+    assert 'initialisation: backbone from random weights' in log_of(trained)
+    said = call_badly(
+        capfd,
+        *('train', *base, '--cfg-options', *options),
+        'model.backbone.depth=34',
+    )
+    assert 'missing key(s): layer1.2.conv1.weight' in said
+
+
 @pytest.fixture
 def distillation(classification, tmp_path):
     path = tmp_path / 'distillation.py'

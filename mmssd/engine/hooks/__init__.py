@@ -3,5 +3,11 @@
 from .checkpoint_hook import AtomicCheckpointHook
 from .health_hook import HealthHook
 from .knn_probe_hook import KNNProbeHook
+from .transfer_hook import TransferHook
 
-__all__ = ['AtomicCheckpointHook', 'HealthHook', 'KNNProbeHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'HealthHook',
+    'KNNProbeHook',
+    'TransferHook',
+]
