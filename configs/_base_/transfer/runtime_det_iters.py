@@ -1,0 +1,13 @@
+# As runtime_det.py, counted in iterations.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(
+    imports=['mmssd', 'mmpretrain.models.utils.res_layer_extra_norm'],
+    allow_failed_imports=False,
+)
+sync_bn = 'torch'
+randomness = dict(seed=0)
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=6_000, max_keep_ckpts=2)
+)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,6 @@
+# Batch norms are trained, over all processes.
+_base_ = 'mmseg::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmssd'], allow_failed_imports=False)
+sync_bn = 'torch'
+randomness = dict(seed=0)

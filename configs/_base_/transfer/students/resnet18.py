@@ -1,0 +1,16 @@
+# ResNet-18; the stages of mmdet and mmseg have the keys of mmpretrain.
+# Maps at strides 4, 8, 16 and 32.
+student = dict(
+    type='ResNet',
+    depth=18,
+    out_indices=(0, 1, 2, 3),
+    norm_eval=False,
+    init_cfg=dict(
+        type='Pretrained', checkpoint='student.pth', prefix='backbone.'
+    ),
+)
+channels = [64, 128, 256, 512]
+# of an FCN: stride 8 everywhere behind the second stage
+dilated = dict(
+    strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True
+)
