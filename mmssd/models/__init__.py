@@ -1,5 +1,6 @@
 """Networks, objectives and the algorithms that join them."""
 
+from .classifiers import *  # noqa: F403
 from .distillers import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403

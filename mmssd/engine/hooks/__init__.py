@@ -1,12 +1,18 @@
 """Training hooks."""
 
 from .checkpoint_hook import AtomicCheckpointHook
+from .frozen_backbone_hook import (
+    FeatureStatisticsHook,
+    FrozenBackboneHook,
+)
 from .health_hook import HealthHook
 from .knn_probe_hook import KNNProbeHook
 from .transfer_hook import TransferHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'FeatureStatisticsHook',
+    'FrozenBackboneHook',
     'HealthHook',
     'KNNProbeHook',
     'TransferHook',

@@ -6,3 +6,6 @@ from .mlp_neck import MLPNeck
 
 __all__ = ['DINOProjectionNeck', 'DropoutProjectionNeck']
 __all__ = ['DropoutProjectionNeck', 'MLPNeck']
+from .feature_norm_neck import FeatureNormNeck
+
+__all__ = ['DropoutProjectionNeck', 'FeatureNormNeck']

@@ -1,0 +1,5 @@
+"""Classifiers that judge a pretrained backbone."""
+
+from .frozen_classifier import FrozenClassifier
+
+__all__ = ['FrozenClassifier']
