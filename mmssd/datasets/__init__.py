@@ -4,6 +4,7 @@ from .array_dataset import ArrayDataset
 from .fashion_mnist import FashionMNISTArrays, GarmentDataset, fashion_mnist
 from .garment_scenes import GarmentScenes, make_garment_scenes
 from .subsets import draw_subset
+from .stl10 import STL10
 from .transforms import *  # noqa: F403
 from .unlabelled_folder import UnlabelledFolder
 
@@ -12,6 +13,7 @@ __all__ = [
     'FashionMNISTArrays',
     'GarmentDataset',
     'GarmentScenes',
+    'STL10',
     'UnlabelledFolder',
     'draw_subset',
     'fashion_mnist',

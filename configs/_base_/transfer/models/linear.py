@@ -1,0 +1,10 @@
+# A linear classifier on the pooled features of a frozen backbone.
+model = dict(
+    type='FrozenClassifier',
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01),
+    ),
+)

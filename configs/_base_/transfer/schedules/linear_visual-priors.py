@@ -1,0 +1,12 @@
+# The linear probe of Distilling Visual Priors.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=30.0, momentum=0.9, weight_decay=0),
+)
+param_scheduler = dict(
+    type='MultiStepLR', by_epoch=True, milestones=[60, 80], gamma=0.1
+)
+auto_scale_lr = dict(base_batch_size=256)

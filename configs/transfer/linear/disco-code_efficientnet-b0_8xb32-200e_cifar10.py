@@ -1,0 +1,18 @@
+"""Linear probe of DisCo's code on CIFAR-10, on a EfficientNet-B0.
+
+bash tools/dist_train.sh THIS_FILE 8 --cfg-options \
+    model.backbone.init_cfg.checkpoint=student.pth
+"""
+
+_base_ = [
+    '../../_base_/transfer/students/efficientnet-b0.py',
+    '../../_base_/transfer/models/linear.py',
+    '../../_base_/transfer/datasets/cifar10.py',
+    '../../_base_/transfer/schedules/linear_disco-code_cifar.py',
+    '../../_base_/transfer/runtime_linear.py',
+]
+
+model = dict(
+    backbone=_base_.student,
+    head=dict(in_channels=_base_.channels[3], num_classes=_base_.num_classes),
+)
