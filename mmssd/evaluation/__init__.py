@@ -1,15 +1,25 @@
 """What frozen features are worth."""
 
+from .cluster_alignment import align_clusters, cluster_alignment
 from .features import extract_features
-from .knn import knn_accuracy, knn_classify
+from .knn import (
+    accuracies,
+    knn_accuracy,
+    knn_classify,
+    majority_classify,
+)
 from .linear_probe import linear_probe, stratified_subset
 from .mutual_information import mutual_information
 
 __all__ = [
+    'accuracies',
+    'align_clusters',
+    'cluster_alignment',
     'extract_features',
     'knn_accuracy',
     'knn_classify',
     'linear_probe',
+    'majority_classify',
     'mutual_information',
     'stratified_subset',
 ]

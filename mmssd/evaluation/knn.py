@@ -12,8 +12,14 @@ QUERY_ROWS = 512
 BANK_ROWS = 16_384
 
 
-def _unit_rows(name: str, features: Tensor) -> Tensor:
-    """Scale rows to unit length in at least float32; zero rows stay zero."""
+def unit_rows(name: str, features: Tensor) -> Tensor:
+    """Scale rows to unit length in at least float32; zero rows stay zero.
+
+    Raises:
+        ValueError: if the shape is not ``(rows, width)``, or a value is not
+            finite.
+        TypeError: if they are not floats.
+    """
     if features.dim() != 2 or features.size(1) == 0:
         raise ValueError(
             f'{name} of shape {tuple(features.shape)}: expected (rows, width)'
@@ -63,6 +69,33 @@ def check_labels(
     return labels
 
 
+def accuracies(guess: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the accuracy over rows and its mean over classes, in percent.
+
+    The second is for sets whose classes differ in size.
+
+    Args:
+        guess: ``(q,)`` predicted class indices.
+        labels: ``(q,)`` true ones.
+
+    Returns:
+        ``top1`` and ``class_mean``, the mean of the accuracies of the
+        classes among ``labels``.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not len(labels):
+        raise ValueError('labels is empty: there is nothing to classify')
+    labels = labels.to(guess.device)
+    right = (guess == labels).double()
+    by_class = [right[labels == c].mean() for c in labels.unique()]
+    return dict(
+        top1=100 * right.mean().item(),
+        class_mean=100 * torch.stack(by_class).mean().item(),
+    )
+
+
 def _first_largest(values: Tensor, k: int) -> Tensor:
     """Columns of the k largest values of each row, ascending.
 
@@ -93,6 +126,32 @@ def _neighbours(
             kept = _first_largest(best, k)
             best, index = best.gather(1, kept), index.gather(1, kept)
     return best, index
+
+
+def _prepare(
+    train_features: Tensor,
+    train_labels: Tensor,
+    features: Tensor,
+    k: int,
+    num_classes: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Check the input; return unit rows and labels."""
+    bank = unit_rows('train_features', train_features)
+    queries = unit_rows('features', features)
+    if bank.size(1) != queries.size(1):
+        raise ValueError(
+            f'train_features have the width {bank.size(1)}, features '
+            f'{queries.size(1)}: both must come from the same network'
+        )
+    if not 1 <= k <= len(bank):
+        raise ValueError(
+            f'k={k}: must be between 1 and the number of training rows, '
+            f'{len(bank)}'
+        )
+    labels = check_labels(
+        'train_labels', train_labels, len(bank), num_classes
+    ).to(queries.device)
+    return bank, labels, queries
 
 
 @torch.no_grad()
@@ -142,21 +201,9 @@ def knn_classify(
             f'temperature={temperature}: must be positive, or None for an '
             'unweighted vote'
         )
-    bank = _unit_rows('train_features', train_features)
-    queries = _unit_rows('features', features)
-    if bank.size(1) != queries.size(1):
-        raise ValueError(
-            f'train_features have the width {bank.size(1)}, features '
-            f'{queries.size(1)}: both must come from the same network'
-        )
-    if not 1 <= k <= len(bank):
-        raise ValueError(
-            f'k={k}: must be between 1 and the number of training rows, '
-            f'{len(bank)}'
-        )
-    labels = check_labels(
-        'train_labels', train_labels, len(bank), num_classes
-    ).to(queries.device)
+    bank, labels, queries = _prepare(
+        train_features, train_labels, features, k, num_classes
+    )
     if num_classes is None:
         num_classes = int(labels.max()) + 1
 
@@ -172,6 +219,53 @@ def knn_classify(
             weight = ((cosine - nearest) / temperature).exp()
         votes[block].scatter_add_(1, labels[index], weight)
     return votes / votes.sum(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def majority_classify(
+    train_features: Tensor,
+    train_labels: Tensor,
+    features: Tensor,
+    k: int = 1,
+    seed: int = 0,
+) -> Tensor:
+    """Classify rows by the majority of their k nearest training rows.
+
+    The evaluation of `CompRess <https://arxiv.org/abs/2010.14713>`_ (there
+    k is 1): Euclidean distance of rows of unit length, one vote for each
+    neighbour, and among classes with equally many votes one at random.
+
+    Args:
+        train_features: ``(n, D)`` floats.
+        train_labels: ``(n,)`` class indices.
+        features: ``(q, D)`` floats, the rows to classify.
+        k: number of neighbours, 1 to n. Defaults to 1.
+        seed: of the choices between equals. Defaults to 0.
+
+    Returns:
+        ``(q,)`` class indices. Among equally near rows those of the lower
+        index count.
+
+    Raises:
+        ValueError: as :func:`knn_classify`.
+        TypeError: as :func:`knn_classify`.
+    """
+    bank, labels, queries = _prepare(train_features, train_labels, features, k)
+    generator = torch.Generator().manual_seed(seed)
+    guess = torch.empty(len(queries), dtype=torch.long, device=queries.device)
+    for start in range(0, len(queries), QUERY_ROWS):
+        block = slice(start, start + QUERY_ROWS)
+        # of unit rows the squared distance is 2 - 2 cos
+        _, index = _neighbours(bank, queries[block], k)
+        votes = torch.zeros(
+            len(index), int(labels.max()) + 1, device=queries.device
+        )
+        found = labels[index]
+        votes.scatter_add_(1, found, votes.new_ones(found.shape))
+        # less than a vote, so it decides between equals only
+        chance = torch.rand(votes.shape, generator=generator)
+        guess[block] = (votes + chance.to(votes) / 2).argmax(dim=1)
+    return guess
 
 
 def knn_accuracy(

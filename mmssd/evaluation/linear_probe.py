@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from .knn import check_labels
+from .knn import accuracies, check_labels
 
 WEIGHT_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 FOLDS = 5
@@ -304,10 +304,4 @@ def linear_probe(
         (train_x - mean) / scale, train_y, weight_decay, num_classes, TOLERANCE
     )
     guess = ((test_x - mean) / scale @ weight.T + bias).argmax(dim=1)
-    right = (guess == test_y).double()
-    by_class = [right[test_y == c].mean() for c in test_y.unique()]
-    return dict(
-        top1=100 * right.mean().item(),
-        class_mean=100 * torch.stack(by_class).mean().item(),
-        weight_decay=float(weight_decay),
-    )
+    return dict(**accuracies(guess, test_y), weight_decay=float(weight_decay))

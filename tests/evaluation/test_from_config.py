@@ -11,13 +11,14 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
 
+from mmssd.evaluation.cluster_alignment import cluster_alignment
 from mmssd.evaluation.features import extract_features
 from mmssd.evaluation.from_config import (
     build_network,
     features_by_config,
     labelled_sets,
 )
-from mmssd.evaluation.knn import knn_accuracy
+from mmssd.evaluation.knn import accuracies, knn_accuracy, majority_classify
 from mmssd.evaluation.linear_probe import linear_probe, stratified_subset
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis'
@@ -210,3 +211,33 @@ def test_tools_refuse_readably(config_file, tmp_path, capsys):
             load_tool(tool).main([config_file, missing, '--device', 'cpu'])
         assert error.value.code == 1
         assert 'none.pth' in capsys.readouterr().err
+
+
+def test_knn_tool_by_majority(config_file, trained, capsys):
+    _, checkpoint = trained
+    load_tool('knn').main(
+        [config_file, checkpoint, '--k', '1', '3', '--majority']
+        + ['--device', 'cpu']
+    )
+    result = json.loads(capsys.readouterr().out)
+    config = make_config(bank=images(60, 1), query=images(12, 2))
+    found = features_by_config(config, checkpoint)
+    query, labels = found['query']
+    for k in (1, 3):
+        guess = majority_classify(*found['bank'], query, k)
+        expected = accuracies(guess, labels)
+        assert result['top1_by_k'][str(k)] == expected['top1']
+        assert result['class_mean_by_k'][str(k)] == expected['class_mean']
+    assert (result['vote'], result['temperature']) == ('majority', None)
+
+
+def test_cluster_alignment_tool(config_file, trained, capsys):
+    _, checkpoint = trained
+    load_tool('cluster_alignment').main(
+        [config_file, checkpoint, '--seeds', '2', '--device', 'cpu']
+    )
+    results = json.loads(capsys.readouterr().out)['results']
+    config = make_config(bank=images(60, 1), query=images(12, 2))
+    found = features_by_config(config, checkpoint)
+    expected = cluster_alignment(*found['bank'], *found['query'], seed=1)
+    assert results[1] == dict(seed=1, **expected)
