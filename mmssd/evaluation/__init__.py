@@ -1,5 +1,6 @@
 """What frozen features are worth."""
 
+from .averages import average_metrics, last_metrics
 from .cluster_alignment import align_clusters, cluster_alignment
 from .features import extract_features
 from .knn import (
@@ -14,10 +15,12 @@ from .mutual_information import mutual_information
 __all__ = [
     'accuracies',
     'align_clusters',
+    'average_metrics',
     'cluster_alignment',
     'extract_features',
     'knn_accuracy',
     'knn_classify',
+    'last_metrics',
     'linear_probe',
     'majority_classify',
     'mutual_information',
