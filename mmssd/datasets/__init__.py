@@ -3,8 +3,8 @@
 from .array_dataset import ArrayDataset
 from .fashion_mnist import FashionMNISTArrays, GarmentDataset, fashion_mnist
 from .garment_scenes import GarmentScenes, make_garment_scenes
-from .subsets import draw_subset
 from .stl10 import STL10
+from .subsets import draw_subset
 from .transforms import *  # noqa: F403
 from .unlabelled_folder import UnlabelledFolder
 

@@ -3,14 +3,12 @@
 from .attention_transfer_head import AttentionTransferHead
 from .base_head import DistillHead
 from .contrastive_representation_head import ContrastiveRepresentationHead
+from .delayed_head import DelayedHead
 from .dino_head import DINOHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
-from .momentum_contrast_head import MomentumContrastHead
-from .delayed_head import DelayedHead
-from .embedding_head import EmbeddingHead
-from .feature_classifier_head import FeatureClassifierHead, dann_ramp
 from .logit_head import LogitHead
+from .momentum_contrast_head import MomentumContrastHead
 from .online_clustering_head import OnlineClusteringHead
 from .overhaul_head import OverhaulHead
 from .relation_head import RelationHead

@@ -3,9 +3,8 @@
 from .attention_transfer import AttentionTransferLoss, attention_transfer
 from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
-from .noise_contrast import match_scores, noise_contrast
-from .info_nce import InfoNCELoss, info_nce
 from .logit_distillation import LogitDistillationLoss, logit_distillation
+from .noise_contrast import match_scores, noise_contrast
 from .partial_l2 import PartialL2Loss, feature_l2, partial_l2
 from .relation import RelationLoss, relation_angle, relation_distance
 from .self_distillation import self_distillation
