@@ -71,7 +71,7 @@ class Method:
 
 
 def _arm(name: str, slug: str, networks: str, taught: bool = True) -> Arm:
-    config = f'{slug}_{networks}_1xb256-coslr-1200i_garments.py'
+    config = f'{slug}_{networks}_1xb256-coslr-700i_garments.py'
     return Arm(name, slug, config, taught)
 
 

@@ -25,7 +25,7 @@ CONTRAST = [
     path
     for path in LEAVES
     if path.parent.name == 'disco'
-    or path.stem.startswith(('mocov2_', 'swav_resnet50w2'))
+    or path.stem.startswith(('mocov2_', 'swav_resnet50w2', 'dino_'))
     and path.parent.name == 'baselines'
 ]
 SIMILARITY = [

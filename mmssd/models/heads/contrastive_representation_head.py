@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from mmengine import dist
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.noise_contrast import match_scores, noise_contrast
 from ..losses.swapped_prediction import check_temperature
+from ..utils.collectives import gather_rows, mean_over_processes
 from ..utils.plan import SetupError, TrainingPlan
 from ..utils.step import Needs, Step
 from .base_head import DistillHead
@@ -162,9 +162,7 @@ class ContrastiveRepresentationHead(DistillHead):
     def _fix_constants(self, sides: list[Tensor]) -> Tensor:
         """Return Z of both sides, set by the first batch of all processes."""
         found = torch.stack([scores.mean() for scores in sides])
-        found = found * self.num_images
-        if dist.get_world_size() > 1:
-            dist.all_reduce(found, op='mean')
+        found = mean_over_processes(found * self.num_images)
         # on the device, so that nothing waits for it
         fixed = torch.where(
             self.constants > 0, self.constants, found.to(self.constants.dtype)
@@ -176,10 +174,7 @@ class ContrastiveRepresentationHead(DistillHead):
     @torch.no_grad()
     def _remember(self, own: Tensor, student: Tensor, teacher: Tensor) -> None:
         """Move the rows of the batch, those of all processes alike."""
-        batch = [own, student.detach(), teacher.detach()]
-        if dist.get_world_size() > 1:
-            batch = [torch.cat(dist.all_gather(x.contiguous())) for x in batch]
-        own, *rows = batch
+        own, *rows = (gather_rows(x) for x in (own, student, teacher))
         for memory, new in zip(
             (self.student_memory, self.teacher_memory), rows, strict=True
         ):

@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 from mmpretrain.structures import DataSample
 
 from mmssd.models.heads import ContrastiveRepresentationHead
@@ -245,3 +247,33 @@ def test_bad_steps():
     make_head().check(TrainingPlan(batch=2, max_iters=9, epoch_length=3))
     with pytest.raises(SetupError, match='num_images=5.*3 steps of 4 images'):
         make_head().check(TrainingPlan(batch=4, max_iters=9, epoch_length=3))
+
+
+def remember(steps=2):
+    """Take steps on this process' share of four images; return the state."""
+    head = make_head().double()
+    share = 4 // dist.get_world_size()
+    rows = slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
+    losses = []
+    for number in range(steps):
+        generator = torch.Generator().manual_seed(number)
+        noise = torch.randint(M, (4, NOISE), generator=generator)[rows]
+        step = make_step((3, 0, 1, 4), seed=number)
+        for network in (step.student, step.teacher):
+            network.features = [network.features[0][rows].double()]
+        step.data_samples = step.data_samples[rows]
+        with mock.patch.object(torch, 'randint', lambda *a, n=noise, **k: n):
+            losses.append(head.loss(step)['loss_contrast'].item())
+    state = {k: v for k, v in head.state_dict().items() if 'proj' not in k}
+    return state, losses
+
+
+def test_two_processes_remember_as_one(two_processes):
+    alone, losses = remember()
+    (first, losses0), (second, losses1) = two_processes(remember)
+    assert set(alone) == {'student_memory', 'teacher_memory', 'constants'}
+    for name, value in alone.items():
+        torch.testing.assert_close(first[name], value, rtol=1e-10, atol=1e-12)
+        assert torch.equal(first[name], second[name])
+    for a, b, whole in zip(losses0, losses1, losses, strict=True):
+        assert (a + b) / 2 == pytest.approx(whole, rel=1e-10)

@@ -6,7 +6,7 @@ teacher that ``make demo`` trains.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     neck=dict(
@@ -19,7 +19,7 @@ model = dict(
     ),
     teacher=dict(
         frozen=True,
-        checkpoint='work_dirs/demo/seed0/oss/iter_1200.pth',
+        checkpoint='work_dirs/demo/seed0/oss/iter_700.pth',
         prefix='teacher.',
     ),
     heads=dict(
@@ -47,3 +47,5 @@ data_preprocessor = dict(
         ),
     ],
 )
+# one learning rate for all
+optim_wrapper = dict(paramwise_cfg=None)

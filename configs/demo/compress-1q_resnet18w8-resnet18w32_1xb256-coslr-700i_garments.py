@@ -6,7 +6,7 @@ student's to the teacher's width. Needs the teacher that ``make demo`` trains.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'seed_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+_base_ = 'seed_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     neck=None,

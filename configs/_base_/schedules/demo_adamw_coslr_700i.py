@@ -1,12 +1,12 @@
-# 1200 iterations of AdamW, cosine after 100 iterations of warm-up.
-max_iters = 1200
+# 700 iterations of AdamW, cosine after 100 iterations of warm-up.
+max_iters = 700
 warmup = 100
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10**9
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.6e-2, weight_decay=0.05),
 )
 param_scheduler = [
     dict(

@@ -5,7 +5,7 @@ As many student updates as theirs, two views of each image.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     neck=dict(
@@ -42,3 +42,5 @@ data_preprocessor = dict(
         ),
     ],
 )
+# one learning rate for all
+optim_wrapper = dict(paramwise_cfg=None)

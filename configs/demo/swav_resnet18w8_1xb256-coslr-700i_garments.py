@@ -6,7 +6,7 @@ run beside it.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     teacher=None,
@@ -20,7 +20,9 @@ model = dict(
             codes_from='student',
             train=('student',),
             queue_length=512,
-            queue_start=800,
+            queue_start=500,
         ),
     ),
 )
+# one learning rate for all
+optim_wrapper = dict(paramwise_cfg=None)
