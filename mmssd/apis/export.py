@@ -3,7 +3,8 @@
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,54 @@ class Export:
     keys: int
     differences: dict[str, float]
     note: str = ''
+
+
+# --- files ------------------------------------------------------------------
+
+
+def check_target(source: Path, target: Path, force: bool = False) -> None:
+    """Refuse a file that should not or cannot be written.
+
+    Raises:
+        FileNotFoundError: if its folder is missing.
+        FileExistsError: if it exists and ``force`` is not set.
+        ValueError: if it is the source.
+    """
+    if target.exists() and not force:
+        raise FileExistsError(f'{target} exists: --force replaces it')
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'folder {target.parent} does not exist')
+    if target.exists() and target.samefile(source):
+        raise ValueError(f'{target} is the source itself: choose another')
+
+
+@contextmanager
+def replacing(target: Path, content: dict) -> Iterator[Path]:
+    """Write a file beside its place; it takes it if the body succeeds.
+
+    Args:
+        target: the place.
+        content: what to save.
+
+    Yields:
+        The file, to be checked.
+    """
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f'.{target.name}.', suffix='.tmp'
+    )
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Path(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    finally:
+        if os.path.exists(name):
+            os.remove(name)
 
 
 # --- the config that a checkpoint carries -----------------------------------
@@ -363,12 +412,7 @@ def export_backbone(
     ):
         if value not in known:
             raise ValueError(f'{name}={value!r}: known are {list(known)}')
-    if target.exists() and not force:
-        raise FileExistsError(f'{target} exists: --force replaces it')
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f'folder {target.parent} does not exist')
-    if target.exists() and target.samefile(source):
-        raise ValueError(f'{target} is the source itself: choose another')
+    check_target(source, target, force)
 
     checkpoint = load_checkpoint(source)
     weights = _select(
@@ -394,22 +438,8 @@ def export_backbone(
         )
         content = dict(meta=meta, state_dict=content)
 
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f'.{target.name}.', suffix='.tmp'
-    )
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(target, content) as written:
         differences, note = _verify(
-            Path(name), layout, model_config, scope, backbone
+            written, layout, model_config, scope, backbone
         )
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    finally:
-        if os.path.exists(name):
-            os.remove(name)
     return Export(target, keys, differences, note)

@@ -1,7 +1,9 @@
 """The teacher: a network that is loaded strictly, or trained in the run."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +65,24 @@ def _forgive_frozen_weights(teacher: 'Teacher', incompatible) -> None:
     names = tuple(f'{teacher._load_prefix}{part}.' for part in PARTS)
     missing = incompatible.missing_keys
     missing[:] = [key for key in missing if not key.startswith(names)]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read of a teacher's file.
+
+    Attributes:
+        path: the local file.
+        layout: as which it was read.
+        keys: of ours, ``backbone.*`` and ``neck.*``, that it filled.
+        unused: keys of the file that are of neither, such as those of heads
+            and momentum encoders.
+    """
+
+    path: Path
+    layout: str
+    keys: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 @MODELS.register_module()
@@ -190,6 +210,7 @@ class Teacher(BaseModule):
         self.layout = layout
         self.extra_keys = dict(extra_keys or {})
         self.extras = nn.Module()
+        self.loaded: Loaded | None = None
         # of the loaded file; and of the file that a resumed checkpoint names
         self.sha256: str | None = None
         self._recorded: tuple[str, str] | None = None
@@ -439,6 +460,13 @@ class Teacher(BaseModule):
             name='teacher',
         )
         self.sha256 = file_sha256(path)
+        used = {id(value) for value in parts.values()}
+        self.loaded = Loaded(
+            path=path,
+            layout=layout,
+            keys=tuple(parts),
+            unused=tuple(k for k, v in weights.items() if id(v) not in used),
+        )
         self._compare_files()
         if self.by_reference:
             device = self.checkpoint_sha256.device

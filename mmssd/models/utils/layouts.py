@@ -10,7 +10,7 @@ backbones of mmpretrain that have other words of their own.
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mmpretrain.models.backbones import EfficientNet
@@ -621,10 +621,10 @@ def recognise(weights: Mapping[str, Tensor]) -> list[str]:
     return [name for name, layout in LAYOUTS.items() if _fits(layout, weights)]
 
 
-def groups(weights: Mapping[str, Tensor]) -> str:
+def groups(keys: Iterable[str]) -> str:
     """Count keys by their first word, for errors."""
     counts: dict[str, int] = {}
-    for key in weights:
+    for key in keys:
         head = key.split('.')[0]
         counts[head] = counts.get(head, 0) + 1
     listed = [f'{name}.* ({count})' for name, count in counts.items()]
