@@ -113,7 +113,9 @@ class Teacher(BaseModule):
         prefix (str): the network inside the file: ``''`` for the keys
             ``backbone.*`` and ``neck.*`` (the student of a run of ours, or a
             model of mmpretrain), ``'teacher.'`` for the online teacher of an
-            OSS run.
+            OSS run. Published layouts know where their network is; of those
+            with several, this names another, such as ``'student.'`` of
+            DINO.
         head (dict | nn.Module, optional): its classification head, for
             objectives that read logits; of mmpretrain, as ``head.*`` in the
             file.

@@ -80,7 +80,15 @@ def _inverted_blocks(
         first, last = 'layers.0.', f'layers.{len(backbone.layers) - 1}.'
     else:
         first, *names, last = (f'{name}.' for name in backbone.layers)
-    return first, last, [(n, backbone.get_submodule(n[:-1])) for n in names]
+    blocks = [(name, backbone.get_submodule(name[:-1])) for name in names]
+    for name, block in blocks:
+        if not hasattr(block, 'depthwise_conv'):
+            raise CheckpointError(
+                f'the {type(backbone).__name__} of the config has an '
+                f'{type(block).__name__} at {name[:-1]}, of which no table '
+                "is known: use mmpretrain's own files, or TIMMBackbone"
+            )
+    return first, last, blocks
 
 
 def _stages(blocks: list[tuple[str, nn.Module]]) -> Iterator[tuple[int, int]]:
@@ -730,7 +738,10 @@ def _map_backbone(
     best: dict[str, str] = {}
     spoken, hits = '', -1
     for name, make in words.items():
-        rename = make(backbone)
+        try:
+            rename = make(backbone)
+        except CheckpointError as error:
+            raise CheckpointError(f'{source}: {error}') from None
         table = {rename(key): key for key in own}
         if len(table) != len(own):
             raise AssertionError(f'{kind}, {name}: two keys get one name')

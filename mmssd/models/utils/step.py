@@ -229,7 +229,8 @@ def pool_features(output: Tensor | tuple | list) -> Tensor:
 
     Raises:
         ValueError: for any other number of dimensions (tokens of a vision
-            transformer: set its ``out_type`` to a pooled one).
+            transformer: set its ``out_type`` to a pooled one, or of timm
+            ``features_only``).
         TypeError: if the output holds no tensor.
     """
     x = last_output(output)
@@ -240,5 +241,5 @@ def pool_features(output: Tensor | tuple | list) -> Tensor:
     raise ValueError(
         f'cannot pool a backbone output of shape {tuple(x.shape)}: expected '
         '(N, C, H, W) or (N, C); a transformer needs out_type="cls_token" '
-        'or "avg_featmap"'
+        'or "avg_featmap", one of timm features_only=True'
     )

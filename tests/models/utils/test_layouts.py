@@ -784,3 +784,16 @@ def test_marks(tv, vit):
     ):
         assert recognise(find_weights(content)) == wanted
     assert set(LAYOUTS) >= {'byol', 'compress', 'timm', 'torchvision'}
+
+
+def test_blocks_without_a_table(tmp_path):
+    content = dict(torchvision.models.efficientnet_b0().state_dict())
+    message = refused(
+        tmp_path, content, 'torchvision', EfficientNet('es', **PLAIN)
+    )
+    assert 'has an EdgeResidual at layers.1.0, of which no table' in message
+
+
+def test_no_weights():
+    with pytest.raises(CheckpointError, match='file: holds no weights'):
+        find_weights(dict(epoch=3, optimizer=dict(state={})), 'file')
