@@ -6,6 +6,7 @@ from .frozen_backbone_hook import (
     FrozenBackboneHook,
 )
 from .health_hook import HealthHook
+from .information_plane_hook import InformationPlaneHook
 from .knn_probe_hook import KNNProbeHook
 from .transfer_hook import TransferHook
 
@@ -16,4 +17,7 @@ __all__ = [
     'HealthHook',
     'KNNProbeHook',
     'TransferHook',
+    'HealthHook',
+    'InformationPlaneHook',
+    'KNNProbeHook',
 ]

@@ -1,6 +1,5 @@
 """k-NN accuracy of the features while they are trained."""
 
-import json
 import os
 import random
 import time
@@ -22,6 +21,8 @@ from mmssd.evaluation.features import (
     unwrap,
 )
 from mmssd.evaluation.knn import knn_classify
+
+from .records import append_records, drop_later_records
 
 
 @contextmanager
@@ -176,7 +177,7 @@ class KNNProbeHook(Hook):
     def before_train(self, runner) -> None:
         """Cut the record to the past; probe the untrained network."""
         if is_main_process():
-            self._drop_later_records(runner)
+            drop_later_records(self._record_path(runner), runner)
         if self.at_start and runner.iter == 0:
             self.probe(runner, iteration=0, epoch=0)
 
@@ -240,16 +241,17 @@ class KNNProbeHook(Hook):
             f'({seconds:.1f} s)'
         )
         if is_main_process():
-            with open(self._record_path(runner), 'a') as file:
-                for part, top1 in accuracy.items():
-                    record = dict(
-                        iter=iteration,
-                        epoch=epoch,
-                        part=part,
-                        top1=top1,
-                        seconds=round(seconds, 3),
-                    )
-                    file.write(json.dumps(record) + '\n')
+            records = [
+                dict(
+                    iter=iteration,
+                    epoch=epoch,
+                    part=part,
+                    top1=top1,
+                    seconds=round(seconds, 3),
+                )
+                for part, top1 in accuracy.items()
+            ]
+            append_records(self._record_path(runner), records)
         return accuracy
 
     def _accuracy(
@@ -271,25 +273,3 @@ class KNNProbeHook(Hook):
     @staticmethod
     def _record_path(runner) -> str:
         return os.path.join(runner.work_dir, 'knn.json')
-
-    def _drop_later_records(self, runner) -> None:
-        path = self._record_path(runner)
-        if not os.path.exists(path):
-            return
-        with open(path) as file:
-            lines = file.readlines()
-        kept = []
-        for line in lines:
-            try:
-                iteration = json.loads(line)['iter']
-            except ValueError:
-                continue  # cut short by a kill
-            if 0 < runner.iter >= iteration:
-                kept.append(line)
-        if len(kept) < len(lines):
-            runner.logger.info(
-                f'{path}: dropped {len(lines) - len(kept)} records that are '
-                f'not of the run up to iteration {runner.iter}'
-            )
-            with open(path, 'w') as file:
-                file.writelines(kept)
