@@ -94,6 +94,7 @@ def plot_information_plane(
         )
         axis.set_title(name)
         axis.set_xlabel('I(X; T) in bits')
+        axis.tick_params(labelbottom=True)  # nothing may stand below
         axis.grid(alpha=0.3)
     for row in axes:
         row[0].set_ylabel('I(T; Y) in bits')
