@@ -259,6 +259,31 @@ def test_the_probe_of_the_information_plane(tmp_path):
     assert records[-1]['i_xt'] > 0
 
 
+@pytest.mark.parametrize(
+    ('name', 'epochs'),
+    [
+        ('baselines/mocov2_resnet18_8xb32-coslr-200e_in1k', 200),
+        ('baselines/mocov2_resnet152_8xb32-coslr-400e_in1k', 400),
+        ('disco/disco_mobilenet-v3-resnet50w2_8xb32-coslr-340e_in1k', 340),
+    ],
+)
+def test_schedule_of_moco(name, epochs):
+    """A cosine that steps once an epoch, down to zero."""
+    config = load_config(ROOT / 'configs' / f'{name}.py')
+    assert config.train_cfg.max_epochs == epochs
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], config.optim_wrapper.optimizer.lr)
+    (scheduler,) = (
+        PARAM_SCHEDULERS.build(s, default_args=dict(optimizer=optimizer))
+        for s in config.param_scheduler
+    )
+    optimizer.step()
+    for epoch in range(epochs):
+        expected = 0.03 * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(expected)
+        scheduler.step()
+
+
 def test_schedules_of_dino():
     """Warm-up and cosine of the rate; the weight decay rises by a cosine."""
     config = load_config(

@@ -5,8 +5,10 @@ import torch
 from mmengine import dist
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModule, MMDistributedDataParallel
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
+from torch.utils.data import Dataset
 
 from mmssd.models.distillers.distiller import Distiller
 from mmssd.models.heads.dino_head import DINOHead
@@ -317,3 +319,102 @@ def test_two_processes_train_as_one(two_processes):
         assert not torch.equal(alone[name], untrained[name]), name
     for a, b, whole in zip(losses0, losses1, losses, strict=True):
         assert (a + b) / 2 == pytest.approx(whole, rel=1e-10)
+
+
+# --- inside a runner --------------------------------------------------------
+
+
+class Images(Dataset):
+    """Eight images of three crops."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        views = make_views(rows=1, seed=index)
+        return dict(inputs=[v[0] for v in views], data_samples=index)
+
+
+def run(folder, model, epochs=2, **kwargs):
+    runner = Runner(
+        model=model,
+        work_dir=str(folder),
+        train_dataloader=dict(
+            dataset=Images(),
+            batch_size=4,
+            num_workers=0,
+            collate_fn=dict(type='default_collate'),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5, momentum=0.9)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=[dict(type='HealthHook')],
+        experiment_name=f'{folder.name}_{len(kwargs)}',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+        default_scope='mmpretrain',
+        **kwargs,
+    )
+    runner.train()
+    return runner.model
+
+
+SCHEDULED = dict(decay=0.5, final_decay=1.0)
+FREEZE = dict(freeze_last_layer=dict(epochs=1))
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    whole = run(tmp_path / 'whole', make_model(SCHEDULED, **FREEZE))
+    resumed = run(
+        tmp_path / 'resumed',
+        make_model(SCHEDULED, **FREEZE),
+        resume=True,
+        load_from=str(tmp_path / 'whole' / 'epoch_1.pth'),
+    )
+    assert resumed.heads['dino']._iteration == 4
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
+
+
+def test_the_averaged_network_of_a_run_teaches_disco(tmp_path):
+    first = run(tmp_path / 'dino', make_model(SCHEDULED))
+    source = first.momentum
+    assert not torch.equal(
+        source.backbone.stem.weight, first.backbone.stem.weight
+    )
+    model = make_model(SCHEDULED)
+    heads = dict(
+        dino=model.heads['dino'],
+        embedding=dict(type='mmpretrain.EmbeddingHead', weight=32.0),
+    )
+    model = Distiller(
+        Backbone(),
+        model.neck,
+        heads,
+        teacher=dict(
+            type='mmpretrain.Teacher',
+            backbone=Backbone(),
+            neck=make_model().neck,
+            checkpoint=str(tmp_path / 'dino' / 'epoch_2.pth'),
+            prefix='momentum.',
+        ),
+        momentum=SCHEDULED,
+    )
+    model = run(tmp_path / 'disco', model)
+    for name, value in source.state_dict().items():
+        own = getattr(model.teacher, name.split('.')[0])
+        own = own.state_dict()[name.split('.', 1)[1]]
+        assert torch.equal(own, value), name
+    # the bottleneck of both global crops
+    views = make_views()
+    model.eval()
+    terms = model.loss(views)
+    expected = 0
+    for view in views[:2]:
+        s, t = (
+            unit(network.neck(network.backbone(view))[0])
+            for network in (model, model.teacher)
+        )
+        expected = expected + 32 * (s - t).square().sum(1).mean()
+    torch.testing.assert_close(terms['embedding.loss_embedding'], expected)
