@@ -1,5 +1,7 @@
 """MoCo-v2's head: whose rows meet, what enters the queue, and when."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,8 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from mmssd.models.distillers.distiller import Distiller
+from mmssd.models.distillers.teacher import Teacher
+from mmssd.models.heads.embedding_head import EmbeddingHead
 from mmssd.models.heads.momentum_contrast_head import MomentumContrastHead
 from mmssd.models.utils.plan import SetupError, TrainingPlan
 from mmssd.models.utils.step import Encodings, Step
@@ -406,3 +410,65 @@ def test_two_processes_train_as_one(two_processes, head, norm):
     )
     for a, b, whole in zip(logs0, logs1, logs, strict=True):
         assert (a + b) / 2 == pytest.approx(whole, rel=1e-10)
+
+
+# --- DisCo ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('imitate', [False, True])
+def test_disco_is_its_formula(imitate):
+    """Loss and gradient of a step, written out crop by crop."""
+    torch.manual_seed(5)
+    teacher = Teacher(
+        Backbone(),
+        make_model().neck,
+        checkpoint='given',
+        imitate_train_mode=imitate,
+    )
+    model = make_model(teacher=teacher, separate_views=True)
+    model.heads['embedding'] = EmbeddingHead(weight=32.0)
+    model.needs = model._check_needs()
+    with torch.no_grad():
+        for network in (model.momentum, teacher):
+            for p in network.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+    model.double().train()
+    student, key = copy.deepcopy((model, model.momentum))
+    frozen = copy.deepcopy(teacher)
+    views = [view.double() for view in make_views()]
+
+    terms = model.loss(views)
+    total = model.parse_losses(terms)[0]
+    total.backward()
+
+    def embed(network, view):
+        (maps,) = network.backbone(view)
+        return unit(network.neck((maps,))[0])
+
+    with torch.no_grad():
+        for own, other in zip(
+            [*key.backbone.parameters(), *key.neck.parameters()],
+            [*student.backbone.parameters(), *student.neck.parameters()],
+            strict=True,
+        ):
+            own.mul_(0.75).add_(0.25 * other)
+        k2 = embed(key, views[1])
+        targets = [embed(frozen, view) for view in views]
+    s1, s2 = (embed(student, view) for view in views)
+    contrast = slow_loss(
+        s1, k2, student.heads['contrast'].queue.features, 0.2, 0
+    )
+    distance = sum(
+        (s - t).square().sum(1).mean()
+        for s, t in zip((s1, s2), targets, strict=True)
+    )
+    expected = contrast + 32 * distance
+    torch.testing.assert_close(total, expected)
+    expected.backward()
+    for (name, p), q in zip(
+        model.named_parameters(), student.parameters(), strict=True
+    ):
+        assert (p.grad is None) == (q.grad is None), name
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, msg=name)
+    assert frozen.training == imitate

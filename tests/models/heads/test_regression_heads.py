@@ -74,6 +74,8 @@ def test_teacher_views_are_those_that_are_read():
     assert EmbeddingHead().needs.student_views == 'global'
     assert EmbeddingHead(views='all').needs.teacher_views == 'all'
     assert EmbeddingHead(field='features').needs.student == {'features'}
+    for head in (RelationHead(), AttentionTransferHead()):
+        assert head.needs.student_views == head.needs.teacher_views == (0,)
 
 
 def test_regression_of_features():
