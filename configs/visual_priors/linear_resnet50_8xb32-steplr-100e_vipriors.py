@@ -8,11 +8,22 @@ phase 1:
         --cfg-options model.backbone.init_cfg.checkpoint=PHASE_1.pth
 """
 
-_base_ = 'finetune_resnet50_8xb32-steplr-100e_vipriors.py'
-
-# in evaluation mode, too
-model = dict(backbone=dict(frozen_stages=4))
-optim_wrapper = dict(optimizer=dict(lr=30.0, nesterov=False, weight_decay=0.0))
-param_scheduler = [
-    dict(type='MultiStepLR', by_epoch=True, milestones=[60, 80], gamma=0.1)
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/datasets/vipriors_224.py',
+    '../_base_/models/classifier_resnet50.py',
+    '../_base_/schedules/linear_sgd_steplr_100e.py',
 ]
+
+phase_1 = (
+    'work_dirs/moco-margin_resnet50_8xb32-steplr-800e_vipriors/epoch_800.pth'
+)
+model = dict(
+    backbone=dict(
+        frozen_stages=4,  # in evaluation mode, too
+        init_cfg=dict(
+            type='Pretrained', checkpoint=phase_1, prefix='backbone.'
+        ),
+    )
+)
+sync_bn = None

@@ -96,7 +96,7 @@ def test_schedule_is_the_published_one(path):
     linear = path.stem.startswith('linear')
     assert optimizer.lr == (30 if linear else 0.1)
     assert optimizer.weight_decay == (0 if linear else 1e-4)
-    assert optimizer.nesterov is not linear
+    assert optimizer.get('nesterov', False) is not linear
     milestones = config.param_scheduler[0].milestones
     assert milestones == ([60, 80] if linear else [30, 60, 90])
     if 'teacher' in config.model:
@@ -163,10 +163,10 @@ def test_tricks_are_cumulative():
 
 @pytest.fixture(scope='module')
 def vipriors(tmp_path_factory):
-    """The layout, with two images of each class and nothing in them."""
+    """The layout of five classes, two images of each, nothing in them."""
     root = tmp_path_factory.mktemp('vipriors')
     for split in ('train', 'val', 'test'):
-        for label in range(1000):
+        for label in range(5):
             folder = root / split / f'n{label:08}'
             folder.mkdir(parents=True)
             for index in range(2):
@@ -184,6 +184,7 @@ def test_layout_of_the_data(name, vipriors):
         for part in dataset.get('datasets', [dataset]):
             assert part.data_root == 'data/vipriors'
             part.update(data_root=str(vipriors), serialize_data=False)
+            part.metainfo = dict(classes=list('abcde'))
         dataset = DATASETS.build(dataset)
         rows = [dataset.get_data_info(i) for i in range(len(dataset))]
         folders = {
@@ -191,12 +192,12 @@ def test_layout_of_the_data(name, vipriors):
             for row in rows
         }
         found[loader] = (len(rows), folders)
-        for row in rows[::500]:
+        for row in rows:
             wnid = Path(row['img_path']).parent.name
             assert int(wnid[1:]) == row['gt_label']
     if name.endswith('trainval'):
-        assert found['train_dataloader'] == (4000, {'train', 'val'})
-        assert found['test_dataloader'] == (2000, {'test'})
+        assert found['train_dataloader'] == (20, {'train', 'val'})
+        assert found['test_dataloader'] == (10, {'test'})
     else:
-        assert found['train_dataloader'] == (2000, {'train'})
-        assert found['test_dataloader'] == (2000, {'val'})
+        assert found['train_dataloader'] == (10, {'train'})
+        assert found['test_dataloader'] == (10, {'val'})

@@ -1,6 +1,7 @@
 # VIPriors, trained on train and val together, tested on test.
 _base_ = 'vipriors_224.py'
 
+data_root = 'data/vipriors'
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,  # two sets instead of one
@@ -8,7 +9,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='ImageNet',
-                data_root=_base_.data_root,
+                data_root=data_root,
                 split=split,
                 pipeline=_base_.train_pipeline,
             )
@@ -23,7 +24,7 @@ test_dataloader = dict(
     dataset=dict(
         _delete_=True,  # mmpretrain's ImageNet has no labels of `test`
         type='CustomDataset',
-        data_root=_base_.data_root,
+        data_root=data_root,
         data_prefix='test',
         pipeline=_base_.test_pipeline,
     )

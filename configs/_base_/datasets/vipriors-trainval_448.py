@@ -1,6 +1,7 @@
 # As vipriors-trainval_224.py, at 448 px.
 _base_ = 'vipriors-trainval_224.py'
 
+data_root = 'data/vipriors'
 train_pipeline = [
     dict(type='LoadImage', max_broken=10),
     dict(type='RandomResizedCrop', scale=448, backend='pillow'),
@@ -18,7 +19,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='ImageNet',
-                data_root=_base_.data_root,
+                data_root=data_root,
                 split=split,
                 pipeline=train_pipeline,
             )
