@@ -241,3 +241,17 @@ def test_cluster_alignment_tool(config_file, trained, capsys):
     found = features_by_config(config, checkpoint)
     expected = cluster_alignment(*found['bank'], *found['query'], seed=1)
     assert results[1] == dict(seed=1, **expected)
+
+
+def test_tsne_tool(config_file, trained, tmp_path, capsys):
+    picture = tmp_path / 'tsne.png'
+    base = [config_file, trained[1], '--device', 'cpu']
+    load_tool('tsne').main(
+        [*base, '--picture', str(picture), '--perplexity', '3']
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert result['images'] == 12
+    assert picture.read_bytes().startswith(b'\x89PNG')
+    with pytest.raises(SystemExit):
+        load_tool('tsne').main([*base, '--picture', str(picture)])
+    assert 'below the number of images, 12' in capsys.readouterr().err
