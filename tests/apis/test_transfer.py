@@ -302,6 +302,12 @@ def test_pretraining_starts_as_it_likes():
     assert text == 'backbone from random weights: the config names none'
 
 
+def test_other_files_of_a_pretraining_are_left_alone():
+    target = dict(type='Any', init_cfg=pretrained('gone.pth', ''))
+    cfg = config(STUDENT, 'mmpretrain', target_generator=target)
+    assert 'random weights' in prove_initialisation(cfg)
+
+
 def test_load_from_counts_if_it_fits(write):
     cfg = config(STUDENT)
     cfg.load_from = write()
