@@ -24,5 +24,5 @@ model = dict(
         ),
     ),
 )
-# one learning rate for all
-optim_wrapper = dict(paramwise_cfg=None)
+# the best of a grid, see docs/results; one rate for all
+optim_wrapper = dict(optimizer=dict(lr=3.2e-2), paramwise_cfg=None)

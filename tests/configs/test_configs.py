@@ -28,6 +28,7 @@ CONTRAST = [
     if path.parent.name in ('baselines', 'disco')
     and path.stem.split('_')[0]
     not in ('information-plane', 'crd', 'reg', 'reg-bn', 'cc')
+    and not path.stem.startswith('kd')
 ]
 CONTRAST_FAMILY = (
     'disco_resnet18-resnet50_8xb32-coslr-200e_in1k',

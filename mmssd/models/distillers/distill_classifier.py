@@ -7,6 +7,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..utils.input_statistics import input_statistics
 from ..utils.plan import SetupError, TrainingPlan
 from ..utils.progress import training_progress
 from ..utils.step import NETWORKS, Encodings, Needs, Step, pool_features
@@ -95,6 +96,11 @@ class DistillClassifier(ImageClassifier):
                 'model.teacher=dict(backbone=..., checkpoint=...)'
             )
         self.teacher = teacher
+        if hasattr(teacher, 'match_input'):
+            try:
+                teacher.match_input(input_statistics(data_preprocessor))
+            except ValueError as error:
+                raise ValueError(f'model.teacher: {error}') from error
         self.distill_heads = build_heads(distill_heads or {}, 'distill_heads')
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -200,11 +206,14 @@ class DistillClassifier(ImageClassifier):
         teacher = self.teacher
         if hasattr(teacher, 'ensure_loaded'):
             teacher.ensure_loaded()
+        views = [images]
+        if hasattr(teacher, 'adapt'):
+            views = teacher.adapt(views)
         with torch.no_grad():
             return encode(
                 teacher.backbone,
                 teacher.neck,
-                [images],
+                views,
                 fields,
                 head=teacher.head,
             )

@@ -462,3 +462,31 @@ def test_heads_of_the_distiller_fit_in(build):
         'at.loss_attention',
     }
     assert isinstance(model, DistillClassifier)
+
+
+def test_the_teacher_sees_its_own_normalisation(build, teacher_file):
+    teacher = dict(
+        backbone=backbone(50),
+        neck=NECK,
+        head=head(WIDE[-1]),
+        checkpoint=teacher_file,
+        mean=[100.0, 110.0, 120.0],
+        std=[50.0, 60.0, 70.0],
+    )
+    own = dict(mean=[10.0, 20.0, 30.0], std=[5.0, 4.0, 3.0], to_rgb=True)
+    model = build(KD, teacher=teacher, data_preprocessor=own)
+    images, samples = batch()
+    seen = []
+    model.teacher.backbone.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0])
+    )
+    model.loss(images, samples)
+    shape = (1, 3, 1, 1)
+    pixels = images * torch.tensor(own['std']).view(shape)
+    pixels = pixels + torch.tensor(own['mean']).view(shape)
+    expected = (pixels - torch.tensor(teacher['mean']).view(shape)) / (
+        torch.tensor(teacher['std']).view(shape)
+    )
+    torch.testing.assert_close(seen[0], expected)
+    with pytest.raises(ValueError, match='model.teacher: '):
+        build(KD, teacher=teacher)  # of the student nothing is known
