@@ -106,7 +106,7 @@ _DISCO = (
         inits=C4,
     ),
 )
-_DEMO = 'demo/oss_resnet18w8-resnet18w32_1xb256-coslr-1200i_garments.py'
+_DEMO = 'demo/oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 SUITES: dict[str, tuple[Task, ...]] = {
     # k-NN, linear probes and a detector on garment scenes, on the CPU

@@ -115,7 +115,16 @@ def simclr():
     }
 
 
+def moco_v1():
+    return {
+        **within('module.encoder_q.', resnet(50)),
+        'module.encoder_q.fc.weight': torch.empty(128, 2048),
+        'module.encoder_q.fc.bias': torch.empty(128),
+    }
+
+
 FILES = {
+    'moco-v1_resnet50': moco_v1,
     'moco-v2_resnet50': lambda: moco(50),
     'moco-v2_resnet101': lambda: moco(101),
     'moco-v2_resnet152': lambda: moco(152),
