@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmssd.apis import demo as module
+from mmssd.apis.config import load_config
 from mmssd.apis.demo import Demo, raw_pixels, run_demo
 from mmssd.datasets.fashion_mnist import CLASSES, FashionMNISTArrays
 
@@ -33,6 +34,24 @@ def test_raw_pixels_average_the_image():
 )
 def test_what_is_shown(line, shown):
     assert bool(module.SHOWN.search(line)) == shown
+
+
+@pytest.mark.parametrize('name', list(module.METHODS))
+def test_methods_compare_like_with_like(name):
+    method = module.METHODS[name]
+    oss = load_config(module.CONFIGS / module.OSS.config)
+    for arm in method.arms:
+        config = load_config(module.CONFIGS / arm.config)
+        assert config.model.backbone == oss.model.backbone
+        assert config.train_cfg == oss.train_cfg  # as many updates
+        loader = config.train_dataloader
+        assert loader.batch_size == oss.train_dataloader.batch_size
+        assert config.custom_hooks[1].type == 'KNNProbeHook'
+        teacher = config.model.get('teacher')
+        assert arm.taught == bool(teacher and teacher.frozen)
+        if arm.taught:
+            assert teacher.prefix == 'teacher.'
+            assert teacher.backbone == oss.model.teacher.backbone
 
 
 def _garments(n, seed):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..utils.input_statistics import input_statistics
 from ..utils.plan import SetupError, TrainingPlan
-from ..utils.progress import training_progress
+from ..utils.progress import begins_update, training_progress
 from ..utils.step import NETWORKS, Needs, Step
 from .encodings import Encodings, encode, merge_needs, view_indices
 from .momentum import MomentumStudent
@@ -155,6 +155,7 @@ class Distiller(BaseSelfSupervisor):
             raise ValueError(f'num_global={num_global}: must be >= 1')
         self.num_global = num_global
         self.separate_views = separate_views
+        self._accumulation = 1
         self.channels_last = channels_last
         self.needs = self._check_needs()
         if channels_last:
@@ -240,6 +241,7 @@ class Distiller(BaseSelfSupervisor):
         Raises:
             SetupError: naming value and remedy.
         """
+        self._accumulation = plan.accumulation
         self._check_use()
         if plan.num_views is not None:
             self._check_views(plan.num_views, plan.num_views)
@@ -405,7 +407,12 @@ class Distiller(BaseSelfSupervisor):
                 v.contiguous(memory_format=torch.channels_last) for v in views
             ]
         progress = training_progress()
-        if self.momentum is not None and self.training:
+        if (
+            self.momentum is not None
+            and self.training
+            # once for every update of what it averages
+            and begins_update(self._accumulation)
+        ):
             self.momentum.update(self, progress, self._averaged())
         step = Step(
             **{

@@ -7,6 +7,7 @@ from .delayed_head import DelayedHead
 from .dino_head import DINOHead
 from .embedding_head import EmbeddingHead
 from .feature_classifier_head import FeatureClassifierHead, dann_ramp
+from .instance_contrast_head import InstanceContrastHead
 from .logit_head import LogitHead
 from .momentum_contrast_head import MomentumContrastHead
 from .online_clustering_head import OnlineClusteringHead
@@ -26,6 +27,7 @@ __all__ = [
     'DistillHead',
     'EmbeddingHead',
     'FeatureClassifierHead',
+    'InstanceContrastHead',
     'LogitHead',
     'OnlineClusteringHead',
     'OverhaulHead',

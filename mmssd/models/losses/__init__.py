@@ -5,6 +5,7 @@ from .embedding_mse import EmbeddingMSELoss, embedding_mse
 from .info_nce import InfoNCELoss, in_batch_info_nce, info_nce
 from .logit_distillation import LogitDistillationLoss, logit_distillation
 from .noise_contrast import match_scores, noise_contrast
+from .nt_xent import nt_xent
 from .partial_l2 import PartialL2Loss, feature_l2, partial_l2
 from .relation import RelationLoss, relation_angle, relation_distance
 from .self_distillation import self_distillation
@@ -37,6 +38,7 @@ __all__ = [
     'info_nce',
     'logit_distillation',
     'partial_l2',
+    'nt_xent',
     'relation_angle',
     'relation_distance',
     'self_distillation',

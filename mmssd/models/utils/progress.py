@@ -19,3 +19,18 @@ def training_progress() -> float | None:
     if iteration is None or not total:
         return None
     return min(iteration / total, 1.0)
+
+
+def begins_update(accumulation: int) -> bool:
+    """Whether this step is the first of those whose gradients are added up.
+
+    Args:
+        accumulation: steps to an update of the weights.
+
+    Returns:
+        True for every step without accumulation, or outside a runner.
+    """
+    if accumulation == 1:
+        return True
+    iteration = MessageHub.get_current_instance().get_info('iter')
+    return iteration is None or iteration % accumulation == 0

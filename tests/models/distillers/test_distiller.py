@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine import dist
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModule, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -618,6 +619,23 @@ def test_momentum_student_is_updated_before_it_encodes():
         torch.testing.assert_close(
             key, network.neck(network.backbone(view))[0]
         )
+
+
+def test_momentum_student_moves_once_an_update_of_the_weights():
+    model = make(dict(spy=Spy(MOMENTUM)), teacher=False, momentum=0.5)
+    model.check(
+        TrainingPlan(batch=4, max_iters=4, epoch_length=4, accumulation=2)
+    )
+    hub = MessageHub.get_current_instance()
+    moved = []
+    for iteration in range(4):
+        hub.update_info('iter', iteration)
+        with torch.no_grad():
+            model.momentum.backbone.stem.weight.fill_(0)
+        model.loss(make_views())
+        weight = model.momentum.backbone.stem.weight
+        moved.append(bool(weight.abs().sum() > 0))
+    assert moved == [True, False, True, False]
 
 
 def test_momentum_students_statistics_are_its_own():
