@@ -25,10 +25,14 @@ OSS = [path for path in LEAVES if path.parent.name == 'oss']
 CONTRAST = [
     path
     for path in LEAVES
-    if path.parent.name in ('baselines', 'disco')
-    and path.stem.split('_')[0]
-    not in ('information-plane', 'crd', 'reg', 'reg-bn', 'cc')
-    and not path.stem.startswith('kd')
+    if (
+        path.parent.name == 'disco'
+        and not path.stem.startswith(('kd', 'information-plane'))
+    )
+    or (
+        path.parent.name == 'baselines'
+        and path.stem.startswith(('mocov2_', 'swav_', 'dino_'))
+    )
 ]
 CONTRAST_FAMILY = (
     'disco_resnet18-resnet50_8xb32-coslr-200e_in1k',

@@ -12,6 +12,7 @@ from .logit_head import LogitHead
 from .momentum_contrast_head import MomentumContrastHead
 from .online_clustering_head import OnlineClusteringHead
 from .overhaul_head import OverhaulHead
+from .prediction_head import PredictionHead
 from .relation_head import RelationHead
 from .similarity_queue_head import SimilarityQueueHead
 
@@ -31,6 +32,7 @@ __all__ = [
     'LogitHead',
     'OnlineClusteringHead',
     'OverhaulHead',
+    'PredictionHead',
     'RelationHead',
     'SimilarityQueueHead',
     'dann_ramp',
