@@ -1,0 +1,12 @@
+"""SwAV on EfficientNet-B1.
+
+bash tools/dist_train.sh THIS_FILE 8
+"""
+
+_base_ = '../oss/swav_resnet18_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    # only these: the base's depth is of another backbone class
+    backbone=dict(_delete_=True, type='EfficientNet', arch='b1'),
+    neck=dict(in_channels=1280),
+)
