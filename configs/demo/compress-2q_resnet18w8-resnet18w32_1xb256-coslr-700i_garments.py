@@ -10,6 +10,6 @@ _base_ = 'compress-1q_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     # of 0.999 an average over most of so short a run would be left
-    momentum=dict(decay=0.99),
+    momentum=dict(decay=0.99, shuffle=False),
     heads=dict(similarity=dict(student_queue='momentum')),
 )

@@ -16,3 +16,5 @@ _base_ = [
 student = 'work_dirs/mocov2_resnet18_8xb32-coslr-200e_in1k/epoch_200.pth'
 model = dict(backbone=dict(init_cfg=dict(checkpoint=student)))
 sync_bn = None
+
+custom_hooks = [dict(type='HealthHook'), dict(type='FrozenBackboneHook')]

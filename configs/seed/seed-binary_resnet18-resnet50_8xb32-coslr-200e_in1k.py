@@ -6,6 +6,9 @@ bash tools/dist_train.sh THIS_FILE 8
 _base_ = 'seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
 
 model = dict(
+    # the head maps pooled features itself
+    neck=None,
+    teacher=dict(neck=None),
     heads=dict(
         _delete_=True,
         contrast=dict(

@@ -15,7 +15,11 @@ model = dict(
     data_preprocessor=_base_.data_preprocessor,
     teacher=dict(checkpoint=teacher_run + '/epoch_200.pth'),
     momentum=dict(decay=0.999),
+    # a forward pass for each crop, as in the published codes; SEED's term is
+    # of the first one
+    separate_views=True,
     heads=dict(
+        similarity=dict(views='first'),
         contrast=dict(
             type='MomentumContrastHead',
             queue_length=65536,

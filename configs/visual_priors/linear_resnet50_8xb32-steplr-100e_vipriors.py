@@ -19,11 +19,13 @@ phase_1 = (
     'work_dirs/moco-margin_resnet50_8xb32-steplr-800e_vipriors/epoch_800.pth'
 )
 model = dict(
+    # in evaluation mode throughout
+    type='FrozenClassifier',
     backbone=dict(
-        frozen_stages=4,  # in evaluation mode, too
         init_cfg=dict(
             type='Pretrained', checkpoint=phase_1, prefix='backbone.'
         ),
-    )
+    ),
 )
 sync_bn = None
+custom_hooks = [dict(type='HealthHook'), dict(type='FrozenBackboneHook')]

@@ -251,6 +251,10 @@ def set_auto_scale_lr(cfg: Config) -> None:
             'auto_scale_lr=dict(base_batch_size=...)'
         )
     cfg.auto_scale_lr.enable = True
+    # mmengine counts the images of one step, not those of an update
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts > 1:
+        cfg.auto_scale_lr.base_batch_size /= counts
 
 
 def set_atomic_checkpoints(cfg: Config) -> None:

@@ -79,7 +79,7 @@ def _all_aps(title: str, prefix: str, names: dict[str, str]) -> dict:
 _DISCO = (
     Task(
         'voc0712',
-        'transfer/detection/faster-rcnn_{student}-c4_disco_8xb4-48ki_'
+        'transfer/detection/faster-rcnn_{student}-c4_disco-code_8xb4-48ki_'
         'voc0712.py',
         _all_aps(
             'VOC',

@@ -129,8 +129,12 @@ def _state_rest(cfg: Config, model: dict, backbone: dict, scope: str) -> str:
         return f'all from load_from={cfg.load_from}'
     if 'pretrained' in model:
         return 'backbone from random weights, as pretrained=None asks'
-    kind = str(model.get('type'))
-    if scope == 'mmpretrain' and not kind.endswith('FrozenClassifier'):
+    frozen = (
+        str(model.get('type')).endswith('FrozenClassifier')
+        or model.get('freeze_backbone')
+        or (backbone.get('frozen_stages') or 0) > 0
+    )
+    if scope == 'mmpretrain' and not frozen:
         return 'backbone from random weights: the config names none'
     raise SetupError(
         'model.backbone has no init_cfg, so it would start from random '

@@ -26,7 +26,7 @@ def cluster_features(
     Args:
         features: ``(N, C)``.
         num_clusters: number of clusters, at most N.
-        iterations: Lloyd iterations at most. Defaults to 20 (CompRess).
+        iterations: at most, each over all rows. Defaults to 20 (CompRess).
         batch_size: rows of a step of ``MiniBatchKMeans``, for sets that are
             too large for full iterations. Defaults to all rows.
         seed: of the start. Equal seeds give equal labels.
@@ -59,14 +59,19 @@ def cluster_features(
     if batch_size is None:
         found = KMeans(**common).fit(rows)
     else:
-        found = MiniBatchKMeans(batch_size=batch_size, **common).fit(rows)
+        found = MiniBatchKMeans(
+            batch_size=batch_size,
+            max_no_improvement=None,  # else it may stop within one epoch
+            **common,
+        ).fit(rows)
     centres = torch.from_numpy(np.asarray(found.cluster_centers_))
     labels = assign_clusters(features, centres)
     used = len(labels.unique())
     if used < num_clusters:
         raise ValueError(
             f'num_clusters={num_clusters}, but only {used} are in use: the '
-            'features have too few distinct rows; lower it'
+            'features have fewer distinct rows, or clusters died out; lower '
+            'it or take another seed'
         )
     return labels, centres
 

@@ -192,7 +192,16 @@ def test_amp_refuses(values):
 def test_auto_scale_lr():
     cfg = Config(dict(auto_scale_lr=dict(base_batch_size=256)))
     configs.set_auto_scale_lr(cfg)
-    assert cfg.auto_scale_lr.enable
+    assert cfg.auto_scale_lr == dict(base_batch_size=256, enable=True)
+    # 4096 images an update are 256 a step
+    cfg = Config(
+        dict(
+            auto_scale_lr=dict(base_batch_size=4096),
+            optim_wrapper=dict(accumulative_counts=16),
+        )
+    )
+    configs.set_auto_scale_lr(cfg)
+    assert cfg.auto_scale_lr.base_batch_size == 256
     with pytest.raises(ValueError, match='base_batch_size'):
         configs.set_auto_scale_lr(Config(dict()))
 

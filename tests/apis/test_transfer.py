@@ -302,6 +302,22 @@ def test_pretraining_starts_as_it_likes():
     assert text == 'backbone from random weights: the config names none'
 
 
+@pytest.mark.parametrize(
+    'model',
+    [
+        dict(type='FrozenClassifier'),
+        dict(type='DistillClassifier', freeze_backbone=True),
+        dict(type='ImageClassifier', backbone=dict(frozen_stages=4)),
+    ],
+    ids=lambda model: model['type'],
+)
+def test_a_frozen_backbone_has_to_say_what_it_is(model):
+    backbone = dict(type='ResNet', depth=18, **model.get('backbone', {}))
+    config = Config(dict(model={**model, 'backbone': backbone}))
+    with pytest.raises(SetupError, match='model.backbone has no init_cfg'):
+        prove_initialisation(config)
+
+
 def test_other_files_of_a_pretraining_are_left_alone():
     target = dict(type='Any', init_cfg=pretrained('gone.pth', ''))
     cfg = config(STUDENT, 'mmpretrain', target_generator=target)

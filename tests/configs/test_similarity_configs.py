@@ -140,5 +140,6 @@ def test_resnets_start_as_those_of_torchvision(path):
     """mmpretrain would start the last batch norm of each block at zero."""
     model = load_config(path).model
     for network in (model, model.teacher):
-        if network.backbone.type == 'ResNet':
+        # a published file overwrites what the initialisation leaves
+        if network.backbone.type == 'ResNet' and 'layout' not in network:
             assert network.backbone.zero_init_residual is False

@@ -7,3 +7,5 @@ custom_imports = dict(
 )
 sync_bn = 'torch'
 randomness = dict(seed=0)
+# proves what the backbone starts from, whoever starts the run
+custom_hooks = [dict(type='mmpretrain.TransferHook')]

@@ -11,3 +11,5 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=6_000, max_keep_ckpts=2)
 )
 log_processor = dict(by_epoch=False)
+# proves what the backbone starts from, whoever starts the run
+custom_hooks = [dict(type='mmpretrain.TransferHook')]

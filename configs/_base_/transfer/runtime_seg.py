@@ -4,3 +4,5 @@ _base_ = 'mmseg::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmssd'], allow_failed_imports=False)
 sync_bn = 'torch'
 randomness = dict(seed=0)
+# proves what the backbone starts from, whoever starts the run
+custom_hooks = [dict(type='mmpretrain.TransferHook')]

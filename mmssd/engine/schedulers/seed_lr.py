@@ -22,7 +22,8 @@ class SEEDLR(LRSchedulerMixin, _ParamScheduler):
 
     At batch 256 the two rates are equal and there is no warm-up; below it
     the first epochs go *down* to :math:`\eta`. The cosine counts from epoch
-    0, so the rate drops a little at epoch W. `SEED
+    0, so the rate drops a little at epoch W. Both rates are those of the
+    group with the largest; others keep their ratio to it. `SEED
     <https://arxiv.org/abs/2101.04731>`_; the rule stands in its code alone.
     The usual warm-up is mmengine's ``LinearLR`` before
     ``CosineAnnealingLR``.
@@ -67,7 +68,12 @@ class SEEDLR(LRSchedulerMixin, _ParamScheduler):
     def _get_value(self) -> list[float]:
         epoch = self.last_step
         if epoch < self.warmup:
-            start, done = self.unscaled_lr, epoch / self.warmup
-            return [start + (base - start) * done for base in self.base_values]
+            done = epoch / self.warmup
+            # groups keep the ratio of their rates
+            start = self.unscaled_lr / max(self.base_values)
+            return [
+                base * (start + (1 - start) * done)
+                for base in self.base_values
+            ]
         factor = 0.5 * (1 + math.cos(math.pi * epoch / self.T_max))
         return [base * factor for base in self.base_values]

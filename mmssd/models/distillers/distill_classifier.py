@@ -133,6 +133,12 @@ class DistillClassifier(ImageClassifier):
                 )
             if hasattr(head, 'check_networks'):
                 head.check_networks(self.backbone, self.teacher.backbone)
+            if self.freeze_backbone and 'logits' not in head.needs.student:
+                raise ValueError(
+                    f'{where} teaches the backbone, which is frozen '
+                    '(freeze_backbone=True): only an objective of logits '
+                    'reaches the classification head'
+                )
         if not any(h.needs.teacher for h in self.distill_heads.values()):
             raise ValueError(
                 'the config has a teacher, but none of distill_heads reads it'

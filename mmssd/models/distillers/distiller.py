@@ -223,6 +223,12 @@ class Distiller(BaseSelfSupervisor):
                     f'the config has a {name}, but no head reads it: leave '
                     f'model.{name} out, or give a head that does'
                 )
+        projected = {'embeddings', 'dropout_embeddings'}
+        if self.neck is not None and not self.needs.student & projected:
+            raise SetupError(
+                'the student has a neck, but no head reads its embeddings: '
+                'set model.neck=None'
+            )
         if self.teacher is None or getattr(self.teacher, 'frozen', True):
             return
         if not any('teacher' in getattr(h, 'trained', ()) for h in heads):

@@ -61,6 +61,8 @@ class SimilarityQueueHead(DistillHead):
         init (str, optional): content of new queues, see
             :class:`~mmssd.models.utils.FeatureQueue`. Defaults to
             ``'unit'`` for SEED, ``'uniform'`` for CompRess.
+        views (str): ``'global'``, all global crops as above, or
+            ``'first'``, the first alone, where others are for another head.
         weight (float): factor of all terms. Defaults to 1.0.
         init_cfg (dict, optional): mmengine's initialisation config.
 
@@ -81,10 +83,18 @@ class SimilarityQueueHead(DistillHead):
         student_dim: int | None = None,
         small_patches: bool = False,
         init: str | None = None,
+        views: str = 'global',
         weight: float = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if views not in ('global', 'first'):
+            raise ValueError(f"views={views!r}: must be 'global' or 'first'")
+        if views == 'first' and small_patches:
+            raise ValueError(
+                "views='first' leaves no small patches: set "
+                'small_patches=False'
+            )
         if objective not in DEFAULTS:
             raise ValueError(
                 f'objective={objective!r}: must be one of {list(DEFAULTS)}'
@@ -129,6 +139,7 @@ class SimilarityQueueHead(DistillHead):
         self.student_temperature, self.teacher_temperature = found
         self.student_queue_of = student_queue
         self.small_patches = small_patches
+        self.first = views == 'first'
         self.weight = weight
         self.field = 'features' if compresses else 'embeddings'
         if not compresses:
@@ -154,19 +165,23 @@ class SimilarityQueueHead(DistillHead):
     def needs(self) -> Needs:
         """Rows of student and teacher, and of whoever fills the queue."""
         momentum = self.student_queue_of == 'momentum'
+        views = 'all' if self.small_patches else 'global'
+        if self.first:
+            views = (0,)
         return Needs(
             student={self.field},
             teacher={self.field},
             momentum={self.field} if momentum else frozenset(),
-            teacher_views='all' if self.small_patches else 'global',
-            momentum_views='global',
+            student_views=views,
+            teacher_views=views,
+            momentum_views=(0,),
         )
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return ``loss_similarity``, and ``loss_small`` if there is."""
         student = getattr(step.student, self.field)
         teacher = getattr(step.teacher, self.field)
-        number = step.num_global
+        number = 1 if self.first else step.num_global
         self._check_rows(student[0], teacher[0])
         big = torch.cat(student[:number]), torch.cat(teacher[:number])
         terms = {'loss_similarity': self.weight * self._compare(*big)}

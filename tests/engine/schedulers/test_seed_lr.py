@@ -46,6 +46,23 @@ def test_no_warmup_at_256_images():
     assert seen == pytest.approx([0.03, 0.015])
 
 
+def test_groups_keep_the_ratio_of_their_rates():
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD(
+        [
+            dict(params=[w], lr=lr)
+            for w, lr in zip(weights, (0.12, 0.012), strict=True)
+        ],
+        lr=1.0,
+    )
+    scheduler = SEEDLR(optimizer, unscaled_lr=0.03, T_max=20)
+    for expected in (0.03, 0.048):
+        rates = [group['lr'] for group in optimizer.param_groups]
+        assert rates == pytest.approx([expected, expected / 10])
+        optimizer.step()
+        scheduler.step()
+
+
 def test_resumes():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.12)
     scheduler = SEEDLR(optimizer, unscaled_lr=0.03, T_max=20)

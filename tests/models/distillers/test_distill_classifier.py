@@ -490,3 +490,8 @@ def test_the_teacher_sees_its_own_normalisation(build, teacher_file):
     torch.testing.assert_close(seen[0], expected)
     with pytest.raises(ValueError, match='model.teacher: '):
         build(KD, teacher=teacher)  # of the student nothing is known
+
+
+def test_a_frozen_backbone_learns_nothing_from_maps(build):
+    with pytest.raises(ValueError, match='ofd.*teaches the backbone'):
+        build(ofd(), freeze_backbone=True)

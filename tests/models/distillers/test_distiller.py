@@ -621,6 +621,14 @@ def test_momentum_student_is_updated_before_it_encodes():
         )
 
 
+def test_neck_that_no_head_reads():
+    model = make(
+        dict(spy=Spy(Needs(student={'features'}))), teacher=False, norm=False
+    )
+    with pytest.raises(SetupError, match='set model.neck=None'):
+        model.check(TrainingPlan(batch=4, max_iters=4, epoch_length=4))
+
+
 def test_momentum_student_moves_once_an_update_of_the_weights():
     model = make(dict(spy=Spy(MOMENTUM)), teacher=False, momentum=0.5)
     model.check(

@@ -269,3 +269,19 @@ def test_bad_steps():
     head = SimilarityQueueHead(D, K, 'compress', student_dim=2)
     with pytest.raises(SetupError, match='student_dim=2 .* have width 3'):
         head.loss(compress_step())
+
+
+def test_first_view_alone():
+    head = SimilarityQueueHead(D, K, views='first')
+    assert head.needs.student_views == head.needs.teacher_views == (0,)
+    before = head.queue.features.clone()
+    step = seed_step(views=2, num_global=2)
+    loss = head.loss(step)['loss_similarity']
+    expected = similarity_distillation(
+        step.student.embeddings[0], step.teacher.embeddings[0], before
+    )
+    torch.testing.assert_close(loss, expected)
+    with pytest.raises(ValueError, match="views='second'"):
+        SimilarityQueueHead(D, K, views='second')
+    with pytest.raises(ValueError, match='no small patches'):
+        SimilarityQueueHead(D, K, views='first', small_patches=True)
