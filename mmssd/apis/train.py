@@ -18,6 +18,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmssd.engine.hooks.completed_run_hook import CompletedRunHook
 from mmssd.models.utils.checkpoint import CheckpointError, load_checkpoint
 
 # Environment variables in which launchers tell rank, size and local rank
@@ -82,10 +83,14 @@ def build_runner(
     if on_cpu and launcher != 'none':
         _start_on_cpu(config, launcher)
     if 'runner_type' in config:
-        return RUNNERS.build(config)
-    if on_cpu and launcher != 'none':
-        return CPURunner.from_cfg(config)
-    return Runner.from_cfg(config)
+        runner = RUNNERS.build(config)
+    elif on_cpu and launcher != 'none':
+        runner = CPURunner.from_cfg(config)
+    else:
+        runner = Runner.from_cfg(config)
+    if resume:
+        runner.register_hook(CompletedRunHook())
+    return runner
 
 
 def _start_on_cpu(config: Config, launcher: str) -> None:

@@ -283,6 +283,19 @@ def test_trains_and_validates(trained):
     assert (trained / 'tiny.py').exists()
 
 
+def test_validates_what_was_interrupted_after_its_last_step(
+    classification, tmp_path
+):
+    arguments = ['train', classification, '--work-dir', tmp_path]
+    call(*arguments, '--no-validate')
+    assert 'Epoch(val)' not in log_of(tmp_path)
+    call(*arguments, '--resume')
+    assert 'Epoch(train)  [2]' not in log_of(tmp_path)
+    assert (
+        len(re.findall(r'Epoch\(val\).*accuracy/top1', log_of(tmp_path))) == 1
+    )
+
+
 def test_goes_on_past_a_broken_checkpoint(classification, tmp_path):
     arguments = [classification, '--work-dir', tmp_path, '--no-validate']
     epochs = 'train_cfg.max_epochs={}'

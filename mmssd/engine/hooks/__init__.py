@@ -1,6 +1,7 @@
 """Training hooks."""
 
 from .checkpoint_hook import AtomicCheckpointHook
+from .completed_run_hook import CompletedRunHook
 from .frozen_backbone_hook import (
     FeatureStatisticsHook,
     FrozenBackboneHook,
@@ -12,12 +13,11 @@ from .transfer_hook import TransferHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'CompletedRunHook',
     'FeatureStatisticsHook',
     'FrozenBackboneHook',
     'HealthHook',
-    'KNNProbeHook',
-    'TransferHook',
-    'HealthHook',
     'InformationPlaneHook',
     'KNNProbeHook',
+    'TransferHook',
 ]

@@ -2,4 +2,6 @@
 
 from .frozen_classifier import FrozenClassifier
 
-__all__ = ['FrozenClassifier']
+__all__ = [
+    'FrozenClassifier',
+]

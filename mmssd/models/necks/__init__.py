@@ -4,7 +4,12 @@ from .dino_projection_neck import DINOProjectionNeck
 from .dropout_projection_neck import DropoutProjectionNeck
 from .mlp_neck import MLPNeck
 
-__all__ = ['DINOProjectionNeck', 'DropoutProjectionNeck']
+__all__ = [
+    'DINOProjectionNeck',
+    'DropoutProjectionNeck',
+    'FeatureNormNeck',
+    'MLPNeck',
+]
 __all__ = ['DropoutProjectionNeck', 'MLPNeck']
 from .feature_norm_neck import FeatureNormNeck
 

@@ -3,4 +3,7 @@
 from .average_score import AverageScoreTTA
 from .ensemble import EnsembleClassifier
 
-__all__ = ['AverageScoreTTA', 'EnsembleClassifier']
+__all__ = [
+    'AverageScoreTTA',
+    'EnsembleClassifier',
+]
