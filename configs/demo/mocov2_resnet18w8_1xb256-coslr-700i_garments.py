@@ -42,5 +42,5 @@ data_preprocessor = dict(
         ),
     ],
 )
-# one learning rate for all
-optim_wrapper = dict(paramwise_cfg=None)
+# the better of two, see docs/results; one rate for all
+optim_wrapper = dict(optimizer=dict(lr=4e-3), paramwise_cfg=None)
