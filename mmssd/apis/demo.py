@@ -519,7 +519,11 @@ def run_demo(demo: Demo) -> Path:
         demo.work_dir / ('report' if main == OSS else f'report_{demo.method}'),
         f'Demo: {method.title} on garment scenes',
         tables,
-        pretrainings={arm.name: seed0 / arm.slug for arm in method.arms},
+        # the curves say whether they are of the student or the teacher
+        pretrainings={
+            arm.name.removesuffix(' student'): seed0 / arm.slug
+            for arm in method.arms
+        },
         detectors={
             'random weights': seed0 / 'detect_random',
             main.name: seed0 / f'detect_{main.slug}',
