@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'configs' / 'demo').is_dir():
     ROOT = Path(__file__).resolve().parents[1] / '.mim'
 CONFIGS = ROOT / 'configs' / 'demo'
-DETECTOR = 'faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py'
+DETECTOR = 'faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py'
 AP50 = 'coco/bbox_mAP_50'
 FEW_DRAWS = 5  # choices of 1 % of the labels
 SHOWN = re.compile(
@@ -75,18 +75,32 @@ def _arm(name: str, slug: str, networks: str, taught: bool = True) -> Arm:
     return Arm(name, slug, config, taught)
 
 
-ALONE, TAUGHT = 'resnet18w8', 'resnet18w8-resnet18w32'
+ALONE, TAUGHT = 'resnet18w4', 'resnet18w4-resnet18w32'
 OSS = _arm('OSS student', 'oss', TAUGHT, taught=False)
 SWAV = _arm('SwAV alone', 'swav', ALONE, taught=False)
 MOCO = _arm('MoCo-v2 alone', 'mocov2', ALONE, taught=False)
 SEED = _arm('SEED student', 'seed', TAUGHT)
 COMPRESS_1Q = _arm('CompRess-1q student', 'compress-1q', TAUGHT)
 COMPRESS_2Q = _arm('CompRess-2q student', 'compress-2q', TAUGHT)
+DISCO = _arm('DisCo student', 'disco', TAUGHT)
+RKD_DISCO = _arm('RKD + DisCo student', 'rkd-disco', TAUGHT)
+# the width of the student's hidden layer, 256 in DISCO
+DISCO_WIDTHS = tuple(
+    _arm(f'DisCo student, {text}', f'disco-hidden-{width}', TAUGHT)
+    for width, text in (
+        ('none', 'no hidden layer'),
+        ('32', 'hidden 32'),
+        ('1024', 'hidden 1024'),
+    )
+)
 METHODS = {
     'oss': Method('online self-supervised distillation', (SWAV, OSS)),
     'seed': Method('distillation by SEED', (MOCO, SEED)),
     'compress': Method(
         'distillation by CompRess', (MOCO, COMPRESS_1Q, COMPRESS_2Q)
+    ),
+    'disco': Method(
+        'distillation by DisCo', (MOCO, *DISCO_WIDTHS, RKD_DISCO, DISCO)
     ),
 }
 
@@ -469,7 +483,7 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
     minutes['OSS teacher'] = results[OSS]['minutes']
     rows = []
     for name, features in sources.items():
-        slug = name.lower().replace(' ', '_')
+        slug = re.sub(r'\W+', '_', name.lower())
         say(f'    {name}: features and probes')
         scores = classify(demo, slug, seed, features)
         say(

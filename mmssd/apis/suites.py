@@ -106,7 +106,7 @@ _DISCO = (
         inits=C4,
     ),
 )
-_DEMO = 'demo/oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+_DEMO = 'demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
 SUITES: dict[str, tuple[Task, ...]] = {
     # k-NN, linear probes and a detector on garment scenes, on the CPU
@@ -125,7 +125,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
         ),
         Task(
             'detection',
-            'demo/faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py',
+            'demo/faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
             {'detection AP50': ('coco/bbox_mAP_50', 100)},
         ),
     ),

@@ -19,7 +19,7 @@ BLOCKS = {
     for text in re.findall(r'```python\n(.*?)```', TEXT, flags=re.DOTALL)
 }
 HEAD = 'mmssd/models/heads/distance_head.py'
-CONFIG = 'configs/distance/distance_resnet18w8-resnet18w32_garments.py'
+CONFIG = 'configs/distance/distance_resnet18w4-resnet18w32_garments.py'
 TEST = 'tests/models/heads/test_distance_head.py'
 
 

@@ -10,7 +10,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 DEMO = (
     ROOT
-    / 'configs/demo/oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+    / 'configs/demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 )
 PAPER = (
     ROOT / 'configs/oss/off-kd-drop_resnet18-resnet50_8xb32-coslr-130e_in1k.py'

@@ -12,7 +12,7 @@ same precision:
 
 Examples:
     python tools/benchmarks/throughput.py \
-        configs/demo/oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py
+        configs/demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py
     python tools/benchmarks/throughput.py \
         configs/oss/oss_resnet18-resnet50_8xb32-coslr-200e_in1k.py \
         --batch-size 8 --views 2x224 6x96 --amp --out step.json

@@ -6,7 +6,7 @@ run beside it.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+_base_ = 'oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     teacher=None,
@@ -24,5 +24,5 @@ model = dict(
         ),
     ),
 )
-# the best of a grid, see docs/results; one rate for all
-optim_wrapper = dict(optimizer=dict(lr=3.2e-2), paramwise_cfg=None)
+# the best of a grid (docs/results) is the base rate; here for all
+optim_wrapper = dict(paramwise_cfg=None)

@@ -6,15 +6,15 @@ teacher that ``make demo`` trains.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+_base_ = 'oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     neck=dict(
         # no batch norm, hidden width that of the backbone
         _delete_=True,
         type='MoCoV2Neck',
-        in_channels=64,
-        hid_channels=64,
+        in_channels=32,
+        hid_channels=32,
         out_channels=64,
     ),
     teacher=dict(

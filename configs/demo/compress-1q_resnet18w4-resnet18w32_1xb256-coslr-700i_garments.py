@@ -6,7 +6,7 @@ student's to the teacher's width. Needs the teacher that ``make demo`` trains.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'seed_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+_base_ = 'seed_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     neck=None,
@@ -17,7 +17,7 @@ model = dict(
             type='SimilarityQueueHead',
             objective='compress',
             embed_dim=256,
-            student_dim=64,
+            student_dim=32,
             queue_length=16384,
             student_queue='teacher',
         ),

@@ -1,4 +1,4 @@
-"""OSS in miniature: an eighth-width ResNet-18 taught by a half-width one.
+"""OSS in miniature: an sixteenth-width ResNet-18 taught by a half-width one.
 
 The main job of ``make demo``: everything of the paper's recipe at CPU size
 (online teacher, dropout views, feature classifier, codes with a queue).
@@ -13,10 +13,10 @@ _base_ = [
     '../_base_/schedules/demo_adamw_coslr_700i.py',
 ]
 
-student = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
+student = dict(type='ResNet', depth=18, stem_channels=4, base_channels=4)
 neck = dict(
     type='DropoutProjectionNeck',
-    in_channels=64,
+    in_channels=32,
     hid_channels=256,
     out_channels=64,
 )

@@ -6,7 +6,7 @@ the teacher that ``make demo`` trains.
     python tools/train.py THIS_FILE --amp
 """
 
-_base_ = 'compress-1q_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+_base_ = 'compress-1q_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
 model = dict(
     # of 0.999 an average over most of so short a run would be left

@@ -41,8 +41,8 @@ model = dict(
     backbone=dict(
         type='mmpretrain.ResNet',
         depth=18,
-        stem_channels=8,
-        base_channels=8,
+        stem_channels=4,
+        base_channels=4,
         out_indices=(0, 1, 2),
         frozen_stages=1,
         init_cfg=dict(
@@ -51,7 +51,7 @@ model = dict(
     ),
     neck=dict(
         type='FPN',
-        in_channels=[8, 16, 32],
+        in_channels=[4, 8, 16],
         out_channels=channels,
         num_outs=3,
         norm_cfg=dict(type='BN'),
