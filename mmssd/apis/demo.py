@@ -26,6 +26,7 @@ if not (ROOT / 'configs' / 'demo').is_dir():
     ROOT = Path(__file__).resolve().parents[1] / '.mim'
 CONFIGS = ROOT / 'configs' / 'demo'
 DETECTOR = 'faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py'
+PLANE = 'information-plane_resnet18w4_1xb256-1e_garments.py'
 AP50 = 'coco/bbox_mAP_50'
 FEW_DRAWS = 5  # choices of 1 % of the labels
 SHOWN = re.compile(
@@ -59,10 +60,12 @@ class Method:
         title: of the report.
         arms: pretrainings in the order of the table, the last of which goes
             into the detector. OSS is always trained first, for its teacher.
+        planes: arms whose information planes are drawn.
     """
 
     title: str
     arms: tuple[Arm, ...]
+    planes: tuple[Arm, ...] = ()
 
     @property
     def main(self) -> Arm:
@@ -100,7 +103,9 @@ METHODS = {
         'distillation by CompRess', (MOCO, COMPRESS_1Q, COMPRESS_2Q)
     ),
     'disco': Method(
-        'distillation by DisCo', (MOCO, *DISCO_WIDTHS, RKD_DISCO, DISCO)
+        'distillation by DisCo',
+        (MOCO, *DISCO_WIDTHS, RKD_DISCO, DISCO),
+        planes=(*DISCO_WIDTHS[:2], DISCO, DISCO_WIDTHS[2]),
     ),
 }
 
@@ -209,7 +214,7 @@ def run_training(
         KeyboardInterrupt: after the training has stopped on Ctrl-C.
     """
     arguments = ['--work-dir', str(folder), '--resume']
-    if config != DETECTOR and bfloat16_pays():
+    if config not in (DETECTOR, PLANE) and bfloat16_pays():
         arguments.append('--amp')
     run_tool(demo, 'train', [str(CONFIGS / config), *arguments], options)
 
@@ -455,6 +460,26 @@ def export_student(demo: Demo, arm: Arm, checkpoint: str, seed: int) -> str:
     return str(path)
 
 
+def plane_folder(demo: Demo, arm: Arm, seed: int) -> Path:
+    """Return the folder of the probe whose information plane is drawn."""
+    return demo.work_dir / f'seed{seed}' / f'plane_{arm.slug}'
+
+
+def probe_plane(demo: Demo, arm: Arm, seed: int, backbone: str) -> None:
+    """Train the probe that records the information plane of a student."""
+    folder = plane_folder(demo, arm, seed)
+    options = [
+        f'randomness.seed={seed}',
+        f'train_dataloader.dataset.data_root={demo.data_root}',
+        f'custom_hooks.3.images.data_root={demo.data_root}',
+        f'model.backbone.init_cfg.checkpoint={backbone}',
+    ]
+    check_recipe(demo, PLANE, folder, options)
+    if not (folder / 'result.json').is_file():
+        run_training(demo, PLANE, folder, options)
+        write_json(folder / 'result.json', {})
+
+
 def run_seed(demo: Demo, seed: int) -> list[dict]:
     """Run all stages for one seed; return the rows of the table."""
     say, steps = demo.say, 5
@@ -501,6 +526,11 @@ def run_seed(demo: Demo, seed: int) -> list[dict]:
                 ap50=None,
             )
         )
+    if method.planes:
+        say('    information planes of probes')
+    for arm in method.planes:
+        student = export_student(demo, arm, results[arm]['checkpoint'], seed)
+        probe_plane(demo, arm, seed, student)
     say(f'{tag}[4/{steps}] Faster R-CNN on the multi scenes, twice')
     main = method.main
     student = export_student(demo, main, results[main]['checkpoint'], seed)
@@ -543,4 +573,8 @@ def run_demo(demo: Demo) -> Path:
             main.name: seed0 / f'detect_{main.slug}',
         },
         data_root=demo.data_root,
+        planes={
+            arm.name.replace(' student', ''): plane_folder(demo, arm, 0)
+            for arm in method.planes
+        },
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .information_plane import plot_information_plane, read_plane
+
 COLUMNS = {
     'method': 'method',
     'knn': 'k-NN',
@@ -15,6 +17,7 @@ COLUMNS = {
     'ap50': 'detection AP50',
     'minutes': 'minutes',
 }
+WIDEST = 3  # panels in a row
 
 
 def mean_and_spread(values: Sequence[float | None]) -> str:
@@ -48,10 +51,14 @@ def plot_losses(runs: dict[str, Path], path: Path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
+    wide = min(len(runs), WIDEST)
+    high = -(-len(runs) // wide)
     figure, axes = plt.subplots(
-        1, len(runs), figsize=(5.5 * len(runs), 4), squeeze=False
+        high, wide, figsize=(5.5 * wide, 4 * high), squeeze=False
     )
-    for axis, (name, folder) in zip(axes[0], runs.items(), strict=True):
+    for axis in axes.flat[len(runs) :]:
+        axis.axis('off')
+    for axis, (name, folder) in zip(axes.flat, runs.items(), strict=False):
         records = [r for r in read_scalars(folder) if 'loss' in r]
         keys = sorted({k for r in records for k in r if 'loss' in k})
         for key in keys:
@@ -208,6 +215,7 @@ def write_report(
     pretrainings: dict[str, Path],
     detectors: dict[str, Path],
     data_root: Path,
+    planes: dict[str, Path] | None = None,
 ) -> Path:
     """Write ``report.md`` with the table and the pictures beside it.
 
@@ -219,6 +227,8 @@ def write_report(
         detectors: work folder of each detector drawn, by the name of its
             initialisation; the last is of a pretrained student.
         data_root: folder of the garment scenes.
+        planes: work folder of each probe whose information plane is drawn,
+            by name.
 
     Returns:
         Path of ``report.md``.
@@ -267,6 +277,18 @@ def write_report(
         '![detections](detections.png)',
         '',
     ]
+    if planes:
+        plot_information_plane(
+            {name: read_plane(run) for name, run in planes.items()},
+            folder / 'information_plane.png',
+        )
+        text += [
+            'What a linear probe of each frozen student keeps of the image '
+            'and of the label in its first epoch:',
+            '',
+            '![information plane](information_plane.png)',
+            '',
+        ]
     path = folder / 'report.md'
     path.write_text('\n'.join(text))
     return path

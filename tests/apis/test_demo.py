@@ -54,6 +54,18 @@ def test_methods_compare_like_with_like(name):
             assert teacher.backbone == oss.model.teacher.backbone
 
 
+def test_the_plane_is_that_of_the_student():
+    student = load_config(module.CONFIGS / module.OSS.config).model.backbone
+    config = load_config(module.CONFIGS / module.PLANE)
+    probed = dict(config.model.backbone)
+    assert probed.pop('init_cfg').prefix == 'backbone.'
+    assert probed == dict(student)
+    assert config.custom_hooks[3].type == 'InformationPlaneHook'
+    assert config.custom_hooks[3].images == config.train_set
+    for method in module.METHODS.values():
+        assert set(method.planes) <= set(method.arms)
+
+
 def _garments(n, seed):
     """Ten shapes of garment-like blobs, enough to be told apart."""
     random = np.random.RandomState(seed)
