@@ -8,6 +8,8 @@ anew after each.
 import csv
 import hashlib
 import json
+import math
+import re
 import subprocess
 import sys
 import time
@@ -18,18 +20,39 @@ from pathlib import Path
 from typing import Any
 
 from mmssd.evaluation.averages import (
+    DETECTION,
     average_metrics,
     initialisation,
     last_metrics,
 )
-from mmssd.models.utils.checkpoint import file_sha256, find_checkpoint
+from mmssd.models.utils.checkpoint import URL, file_sha256, find_checkpoint
 from mmssd.models.utils.plan import SetupError
 
-ROOT = Path(__file__).resolve().parents[2]
+from .demo import FEW_DRAWS, ROOT
+from .export import PARTS
+
 BACKBONE = 'model.backbone.init_cfg'
 C4 = (BACKBONE, 'model.roi_head.shared_head.init_cfg')
 RANDOM = 'random'  # the row without a checkpoint
+SUPERVISED = 'supervised'  # the row trained with labels on ImageNet
+AT = '@'  # between the name of a run and an epoch of it
 SUBSETS = range(1, 6)
+PAUSE = 10.0  # seconds between two lines of progress of a run
+SECONDS = 'seconds.json'  # that a run has taken, over all its starts
+LINE = 100  # characters of a line of progress
+STOPPING = 60.0  # seconds that an interrupted run has to stop
+PROGRESS = re.compile(r'(Iter|Epoch)\((train|val)\)|error: ')
+ETA = re.compile(r'eta: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)')
+# mmpretrain's networks trained with labels, for the row ``supervised``
+MODELS = {
+    'resnet18': 'resnet18_8xb32_in1k',
+    'resnet34': 'resnet34_8xb32_in1k',
+    'resnet50': 'resnet50_8xb32_in1k',
+    'mobilenet-v2': 'mobilenet-v2_8xb32_in1k',
+    'mobilenet-v3-large': 'mobilenet-v3-large_8xb128_in1k',
+    'efficientnet-b0': 'efficientnet-b0_3rdparty_8xb32_in1k',
+    'efficientnet-b1': 'efficientnet-b1_3rdparty_8xb32_in1k',
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +63,14 @@ class Task:
         name: of its folder.
         config: below ``configs``; ``{student}`` is filled in.
         columns: by title: key of the metric, factor that makes it percent.
+            In the metrics of a tool ``0:5`` takes several of a list.
         splits: for each run of the task the options of the config.
         inits: options that name the pretrained file.
         tool: ``'train'``, or ``'knn'`` or ``'linear_probe'`` of
             ``tools/analysis``, whose metrics are named by a dotted path.
         arguments: further ones of the tool.
+        data: options that say where the data are; ``{data}`` is filled in.
+        minutes: assumed for one run, until one has been measured.
     """
 
     name: str
@@ -54,6 +80,8 @@ class Task:
     inits: tuple[str, ...] = (BACKBONE,)
     tool: str = 'train'
     arguments: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    minutes: float | None = None
 
 
 def _subsets(size: str) -> tuple[tuple[str, ...], ...]:
@@ -67,6 +95,14 @@ def _coco(title: str) -> dict[str, tuple[str, float]]:
         f'{title} box AP50': ('coco/bbox_mAP_50', 100),
         f'{title} mask AP50': ('coco/segm_mAP_50', 100),
     }
+
+
+def _minutes(iterations: int, seconds: float) -> float:
+    """Minutes assumed: mmdet and mmseg state 0.3 to 0.5 s an iteration.
+
+    Those are of a ResNet-50 on eight V100 of 2020.
+    """
+    return iterations * seconds / 60
 
 
 def _all_aps(title: str, prefix: str, names: dict[str, str]) -> dict:
@@ -87,6 +123,7 @@ _DISCO = (
             {'AP': 'mAP', 'AP50': 'AP50', 'AP75': 'AP75'},
         ),
         inits=C4,
+        minutes=_minutes(48_000, 0.5),
     ),
     Task(
         'coco',
@@ -104,29 +141,82 @@ _DISCO = (
             ),
         },
         inits=C4,
+        minutes=_minutes(180_000, 0.5),
     ),
 )
 _DEMO = 'demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_EVALUATORS = ('val_evaluator', 'test_evaluator')
+_SCENES = tuple(
+    f'{name}.dataset.data_root={{data}}/multi/' for name in _LOADERS
+)
+_BOXES = tuple(
+    f'{name}.ann_file={{data}}/multi/instances_val.json'
+    for name in _EVALUATORS
+)
+_SINGLE = tuple(
+    option
+    for name in ('bank', 'query')
+    for option in (
+        f'custom_hooks.1.{name}.data_root={{data}}',
+        f'custom_hooks.1.{name}.subset=None',  # all of them
+    )
+)
+
 SUITES: dict[str, tuple[Task, ...]] = {
-    # k-NN, linear probes and a detector on garment scenes, on the CPU
+    # on garment scenes, on the CPU; minutes on two cores
     'demo': (
-        Task('knn', _DEMO, {'k-NN': ('top1_by_k.20', 1)}, tool='knn'),
-        Task(
-            'linear',
-            _DEMO,
-            {
-                'linear 1 %': ('results.0.top1', 1),
-                'linear 10 %': ('results.1.top1', 1),
-                'linear': ('results.2.top1', 1),
-            },
-            tool='linear_probe',
-            arguments=('--fraction', '0.01', '0.1', '1'),
-        ),
         Task(
             'detection',
             'demo/faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
             {'detection AP50': ('coco/bbox_mAP_50', 100)},
+            data=(*_SCENES, *_BOXES),
+            minutes=1.9,
+        ),
+        Task(
+            'instance',
+            'demo/mask-rcnn_resnet18w8-fpn_1xb8-300i_garments.py',
+            {
+                'instance box AP50': ('coco/bbox_mAP_50', 100),
+                'instance mask AP50': ('coco/segm_mAP_50', 100),
+            },
+            data=(*_SCENES, *_BOXES),
+            minutes=2.5,
+        ),
+        Task(
+            'semantic',
+            'demo/fcn_resnet18w8_1xb16-300i_garments.py',
+            {'semantic mIoU': ('mIoU', 1)},
+            data=_SCENES,
+            minutes=1.2,
+        ),
+        Task(
+            'knn',
+            _DEMO,
+            {'k-NN': ('top1_by_k.20', 1)},
+            tool='knn',
+            data=_SINGLE,
+            minutes=0.4,
+        ),
+        Task(
+            'linear',
+            _DEMO,
+            {
+                'linear 1 %': (f'results.0:{FEW_DRAWS}.top1', 1),
+                'linear 10 %': (
+                    f'results.{FEW_DRAWS}:{2 * FEW_DRAWS}.top1',
+                    1,
+                ),
+                'linear': (f'results.{2 * FEW_DRAWS}.top1', 1),
+            },
+            tool='linear_probe',
+            arguments=(
+                *('--fraction', '0.01', '0.1', '1'),
+                *('--seeds', str(FEW_DRAWS)),
+            ),
+            data=_SINGLE,
+            minutes=0.7,
         ),
     ),
     'oss-table2': tuple(
@@ -138,6 +228,8 @@ SUITES: dict[str, tuple[Task, ...]] = {
                 f'{share} % top-1': ('accuracy/top1', 1),
                 f'{share} % top-5': ('accuracy/top5', 1),
             },
+            # 12,811 or 128,116 images of 256, and 20 validations
+            minutes=_minutes(1_000 * share, 0.3) + 20,
         )
         for share in (1, 10)
     ),
@@ -146,23 +238,27 @@ SUITES: dict[str, tuple[Task, ...]] = {
             'voc07',
             'transfer/detection/faster-rcnn_{student}-fpn_8xb2-12e_voc07.py',
             {'VOC07 AP50': ('pascal_voc/AP50', 100)},
+            minutes=_minutes(12 * 5_011 // 16, 0.4),
         ),
         Task(
             'coco-1k',
             'transfer/instance/mask-rcnn_{student}-fpn_8xb2-120e_coco-1k.py',
             _coco('COCO-1K'),
             _subsets('1k'),
+            minutes=_minutes(120 * 1_000 // 16, 0.4),
         ),
         Task(
             'coco-10k',
             'transfer/instance/mask-rcnn_{student}-fpn_8xb2-36e_coco-10k.py',
             _coco('COCO-10K'),
             _subsets('10k'),
+            minutes=_minutes(36 * 10_000 // 16, 0.4),
         ),
         Task(
             'voc12',
             'transfer/segmentation/fcn_{student}_4xb4-20ki_voc12aug.py',
             {'VOC12 mIoU': ('mIoU', 1)},
+            minutes=_minutes(20_000, 0.3),
         ),
     ),
     # SEED and DisCo report the same tasks
@@ -176,6 +272,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
                 'ImageNet top-1': ('accuracy/top1', 1),
                 'ImageNet top-5': ('accuracy/top5', 1),
             },
+            minutes=_minutes(100 * 5_005, 0.15),
         ),
         *(
             Task(
@@ -183,6 +280,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
                 'transfer/linear/disco_{student}_8xb32-steplr-100e_cifar'
                 f'{n}.py',
                 {f'CIFAR-{n} top-1': ('accuracy/top1', 1)},
+                minutes=_minutes(100 * 195, 0.15),
             )
             for n in (10, 100)
         ),
@@ -195,13 +293,15 @@ class Cell:
     """One run: a row, a task, a split and a seed."""
 
     row: str
-    checkpoint: Path | None
+    checkpoint: Path | str | None
     task: Task
     config: Path
     split: int
     seed: int
     folder: Path
     options: tuple[str, ...]
+    part: str = 'student'
+    gpus: int = 1
 
     @property
     def name(self) -> str:
@@ -210,18 +310,27 @@ class Cell:
 
     def command(self) -> list[str]:
         """Return the command line of the run."""
+        python = [sys.executable, '-W', 'ignore']
         if self.task.tool != 'train':
             tool = ROOT / 'tools/analysis' / f'{self.task.tool}.py'
-            found = [str(self.checkpoint)] if self.checkpoint else []
-            command = [str(tool), str(self.config), *found]
+            command = [str(tool), str(self.config)]
+            if self.checkpoint:
+                command += [str(self.checkpoint), '--part', self.part]
+            else:
+                command += ['--init-seed', str(self.seed)]
             command += ['--out', str(self.folder / 'metrics.json')]
             command += self.task.arguments
         else:
+            if self.gpus > 1:
+                python += ['-m', 'torch.distributed.run', '--standalone']
+                python += [f'--nproc_per_node={self.gpus}']
             command = [str(ROOT / 'tools/train.py'), str(self.config)]
             command += ['--work-dir', str(self.folder), '--resume']
+            if self.gpus > 1:
+                command += ['--launcher', 'pytorch']
         if self.options:
             command += ['--cfg-options', *self.options]
-        return [sys.executable, '-W', 'ignore', *command]
+        return [*python, *command]
 
     def recipe(self) -> str:
         """Return what tells whether a result is still of this cell."""
@@ -230,8 +339,21 @@ class Cell:
             '\n'.join(self.options),
             ' '.join(self.task.arguments),
             _hash(self.checkpoint) if self.checkpoint else RANDOM,
+            f'{self.part} {self.gpus}',
         ]
         return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+    def projected(self) -> float | None:
+        """Return the minutes of a begun run in all, as its log foresees."""
+        output, clock = self.folder / 'output.txt', self.folder / SECONDS
+        if not output.is_file() or not clock.is_file():
+            return None
+        found = ETA.findall(output.read_text(errors='replace'))
+        if not found:
+            return None
+        days, hours, minutes, seconds = (int(x or 0) for x in found[-1])
+        left = ((24 * days + hours) * 60 + minutes) * 60 + seconds
+        return (json.loads(clock.read_text()) + left) / 60
 
 
 @cache
@@ -242,8 +364,57 @@ def _config_text(path: Path) -> str:
 
 
 @cache
-def _hash(path: Path) -> str:
-    return file_sha256(path)
+def _hash(path: Path | str) -> str:
+    # the name of a published file has its hash
+    return path if isinstance(path, str) else file_sha256(path)
+
+
+def supervised_weights(student: str) -> str:
+    """Return the URL of a student trained with the labels of ImageNet.
+
+    Args:
+        student: in the names of our configs.
+
+    Raises:
+        ValueError: if mmpretrain has no such network.
+    """
+    if student not in MODELS:
+        raise ValueError(
+            f'mmpretrain has no supervised {student}: give a file, '
+            f'{SUPERVISED}=FILE, or no such row'
+        )
+    from mmpretrain.apis import ModelHub
+
+    return ModelHub.get(MODELS[student]).weights
+
+
+def epoch_rows(name: str, run: str | Path, epochs: Sequence[int]) -> dict:
+    """Return a row for each of some epochs of a run, named ``NAME@EPOCH``.
+
+    Args:
+        name: of the run.
+        run: its work folder.
+        epochs: whose checkpoints were kept.
+
+    Raises:
+        FileNotFoundError: if one was not, naming those that were.
+    """
+    run = Path(run)
+    rows = {}
+    for epoch in epochs:
+        path = run / f'epoch_{epoch}.pth'
+        if not path.is_file():
+            there = sorted(
+                int(found.stem.rpartition('_')[2])
+                for found in run.glob('epoch_*.pth')
+            )
+            raise FileNotFoundError(
+                f'{name}: {path} does not exist; {run} has the epochs '
+                f'{", ".join(map(str, there)) or "none"} (keep more by '
+                'default_hooks.checkpoint.max_keep_ckpts=-1)'
+            )
+        rows[f'{name}{AT}{epoch}'] = path
+    return rows
 
 
 @dataclass
@@ -252,24 +423,33 @@ class Suite:
 
     Args:
         tasks: the columns.
-        rows: checkpoint by name; ``None`` starts from random weights.
+        rows: checkpoint by name, or its URL; ``None`` starts from random
+            weights.
         work_dir: where everything goes.
         student: fills ``{student}`` in the configs.
         seeds: how many seeds of each run, 0, 1, ...
         options: further options of every training.
+        data: folder of the data, instead of those in the configs.
+        part: network of the checkpoints: ``'student'``, ``'teacher'`` or
+            ``'momentum'``.
+        gpus: processes of every training.
         say: prints progress.
 
     Raises:
         FileNotFoundError: if a checkpoint or a config does not exist.
-        ValueError: if there are no rows, or no seeds.
+        ValueError: if there are no rows or no seeds, or a part or a number
+            is out of range.
     """
 
     tasks: Sequence[Task]
-    rows: dict[str, Path | None]
+    rows: dict[str, Path | str | None]
     work_dir: Path
     student: str = 'resnet18'
     seeds: int = 1
     options: tuple[str, ...] = ()
+    data: Path | None = None
+    part: str = 'student'
+    gpus: int = 1
     say: Callable[[str], None] = print
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -278,9 +458,17 @@ class Suite:
             raise ValueError('no checkpoints or no tasks: nothing to do')
         if self.seeds < 1:
             raise ValueError(f'seeds={self.seeds}: must be at least 1')
+        if self.gpus < 1:
+            raise ValueError(f'gpus={self.gpus}: must be at least 1')
+        if self.part not in PARTS:
+            raise ValueError(
+                f'part={self.part!r}: must be one of {", ".join(PARTS)}'
+            )
         for name, path in self.rows.items():
             if not name or '/' in name:
                 raise ValueError(f'row {name!r}: not the name of a folder')
+            if isinstance(path, str) and path.startswith(URL):
+                continue  # fetched when the runs begin
             if path is not None:
                 self.rows[name] = find_checkpoint(path)
         for task in self.tasks:
@@ -296,37 +484,48 @@ class Suite:
 
     def cells(self) -> list[Cell]:
         """List all cells, row by row."""
-        cells = []
-        for row, checkpoint in self.rows.items():
-            for task in self.tasks:
-                for split, chosen in enumerate(task.splits, 1):
-                    for seed in range(self.seeds):
-                        options = list(chosen)
-                        if task.tool == 'train':
-                            options += [
-                                f'{place}={None}'
-                                if checkpoint is None
-                                else f'{place}.checkpoint={checkpoint}'
-                                for place in task.inits
-                            ]
-                            options += [f'randomness.seed={seed}']
-                            options += self.options
-                        elif seed:
-                            continue  # nothing in it is random
-                        folder = self.work_dir / row / task.name
-                        cells.append(
-                            Cell(
-                                row,
-                                checkpoint,
-                                task,
-                                self._config(task),
-                                split,
-                                seed,
-                                folder / f'split{split}_seed{seed}',
-                                tuple(options),
-                            )
-                        )
-        return cells
+        return [
+            Cell(
+                row,
+                checkpoint,
+                task,
+                self._config(task),
+                split,
+                seed,
+                self.work_dir / row / task.name / f'split{split}_seed{seed}',
+                self._options(task, row, chosen, seed),
+                self._part(row),
+                self.gpus,
+            )
+            for row, checkpoint in self.rows.items()
+            for task in self.tasks
+            for split, chosen in enumerate(task.splits, 1)
+            for seed in range(self.seeds)
+            # in a tool, only random weights are random
+            if task.tool == 'train' or seed == 0 or checkpoint is None
+        ]
+
+    def _part(self, row: str) -> str:
+        # a file of another library has one network
+        return 'student' if row == SUPERVISED else self.part
+
+    def _options(
+        self, task: Task, row: str, chosen: tuple[str, ...], seed: int
+    ) -> tuple[str, ...]:
+        options, checkpoint = list(chosen), self.rows[row]
+        if task.tool == 'train':
+            for place in task.inits:
+                if checkpoint is None:
+                    options.append(f'{place}=None')
+                    continue
+                options.append(f'{place}.checkpoint={checkpoint}')
+                if self._part(row) != 'student':
+                    options.append(f'{place}.prefix={PARTS[self.part]}')
+        if self.data is not None:
+            options += [text.format(data=self.data) for text in task.data]
+        if task.tool == 'train':
+            options += [f'randomness.seed={seed}', *self.options]
+        return tuple(options)
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """Return the result of a finished cell.
@@ -345,42 +544,79 @@ class Suite:
             )
         return result
 
-    def plan(self) -> str:
-        """Say what is done, what is left, and how long that may take.
+    def estimate(self, task: Task) -> tuple[float, str] | None:
+        """Return the minutes of a run of a task, and how they are known.
 
-        The time of a cell is the mean of those of its task that are
-        finished.
+        The mean of those that are finished, else what the log of a begun
+        one foresees, else what is assumed.
         """
+        cells = [c for c in self.cells() if c.task is task]
+        finished = [r['minutes'] for c in cells if (r := self.result(c))]
+        if finished:
+            return sum(finished) / len(finished), 'measured'
+        begun = [m for c in cells if (m := c.projected()) is not None]
+        if begun:
+            return sum(begun) / len(begun), 'by the one that was begun'
+        return None if task.minutes is None else (task.minutes, 'assumed')
+
+    def plan(self) -> str:
+        """Say what is done, what is left, and how long that may take."""
         lines, total, unknown = [], 0.0, 0
         for task in self.tasks:
             cells = [c for c in self.cells() if c.task is task]
-            results = [r for c in cells if (r := self.result(c))]
-            left = len(cells) - len(results)
+            left = sum(self.result(c) is None for c in cells)
             text = f'{task.name}: {len(cells)} runs, {left} left'
-            if results:
-                mean = sum(r['minutes'] for r in results) / len(results)
-                text += f', about {left * mean:.0f} min'
-                total += left * mean
+            known = self.estimate(task)
+            if known:
+                text += f' of {_duration(known[0])} each, {known[1]}'
+                total += left * known[0]
             elif left:
                 text += ', time not known before the first one'
                 unknown += left
             lines.append(text)
-        text = f'in all about {total:.0f} min'
+            written_for = _processes(self._config(task))
+            if task.tool == 'train' and written_for != self.gpus:
+                lines.append(
+                    f'    its config is for {written_for} processes, this is '
+                    f'{self.gpus}: --gpus {written_for}, or another learning '
+                    'rate by --cfg-options'
+                )
+        text = f'in all about {_duration(total)}'
         if unknown:
             text += f' and {unknown} runs of unknown length'
         return '\n'.join([*lines, text])
+
+    def _left(self, cells: Sequence[Cell]) -> str:
+        """Say how long these will take, as far as that is known."""
+        known = [self.estimate(cell.task) for cell in cells]
+        if not cells or None in known:
+            return ''
+        return f', about {_duration(sum(m for m, _ in known))} left'
 
     def run(self) -> bool:
         """Run what is left; return whether every cell has a result.
 
         Raises:
             KeyboardInterrupt: after the running cell has stopped.
+            OSError: if a checkpoint cannot be fetched.
         """
+        for name, path in self.rows.items():
+            try:
+                if path is not None:
+                    find_checkpoint(path)
+            except OSError as error:
+                raise type(error)(
+                    f'row {name}: {path} cannot be had ({error}): give a '
+                    f'file, {name}=FILE, or leave the row out'
+                ) from error
         cells = self.cells()
         left = [cell for cell in cells if self.result(cell) is None]
         self.write()
-        for number, cell in enumerate(left, 1):
-            self.say(f'[{number}/{len(left)}] {cell.name}')
+        for number, cell in enumerate(left):
+            self.say(
+                f'[{number + 1}/{len(left)}] {cell.name}'
+                + self._left(left[number:])
+            )
             error = self._run_cell(cell)
             if error:
                 self.failed[cell.name] = error
@@ -400,22 +636,14 @@ class Suite:
                 'options: remove it'
             )
         started.write_text(json.dumps(recipe))
-        output = cell.folder / 'output.txt'
-        clock = cell.folder / 'seconds.json'
+        output, clock = cell.folder / 'output.txt', cell.folder / SECONDS
         before = json.loads(clock.read_text()) if clock.is_file() else 0.0
         begin = time.monotonic()
-        with open(output, 'a') as file:
-            process = subprocess.Popen(
-                cell.command(), stdout=file, stderr=subprocess.STDOUT
-            )
-            try:
-                status = process.wait()
-            except KeyboardInterrupt:
-                process.wait()  # the terminal has interrupted it, too
-                raise
-            finally:
-                seconds = before + time.monotonic() - begin
-                clock.write_text(json.dumps(seconds))
+        try:
+            status = self._follow(cell.command(), output)
+        finally:
+            seconds = before + time.monotonic() - begin
+            clock.write_text(json.dumps(seconds))
         if status:
             lines = output.read_text(errors='replace').strip().splitlines()
             said = [line for line in lines if line.startswith('error: ')]
@@ -437,35 +665,73 @@ class Suite:
         partial.replace(path)
         return None
 
+    def _follow(self, command: list[str], output: Path) -> int:
+        """Run a command, keep what it prints, and show its progress."""
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors='replace',
+        )
+        shown = -math.inf
+        with open(output, 'a') as file:
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                    now = time.monotonic()
+                    if PROGRESS.search(line) and now - shown >= PAUSE:
+                        shown = now
+                        line = re.sub(r'^.*? - INFO - ', '', line.rstrip())
+                        self.say(f'    {line[:LINE]}')
+                return process.wait()
+            except BaseException:
+                # on Ctrl-C the terminal has told it, too
+                try:
+                    process.wait(timeout=STOPPING)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                raise
+
     @staticmethod
-    def _metrics(cell: Cell) -> dict[str, float]:
+    def _metrics(cell: Cell) -> dict[str, float | list[float]]:
+        """Read what a finished cell has measured.
+
+        Raises:
+            ValueError: if a metric is missing, or no number. All of a
+                detector's may be missing: it has found nothing.
+        """
+        keys = sorted({key for key, _ in cell.task.columns.values()})
         if cell.task.tool == 'train':
             found = last_metrics(cell.folder)
-            keys = {key for key, _ in cell.task.columns.values()}
-            if found and not keys <= found.keys():
+            if not found and all(key.startswith(DETECTION) for key in keys):
+                return {}
+            missing = [key for key in keys if key not in found]
+            if missing:
                 raise ValueError(
-                    f'no metric {", ".join(sorted(keys - found.keys()))} '
-                    f'among {", ".join(found)}'
+                    f'no metric {", ".join(missing)} among '
+                    f'{", ".join(found) or "none at all"}'
                 )
-            return {key: found[key] for key in sorted(keys)} if found else {}
-        content = json.loads((cell.folder / 'metrics.json').read_text())
-        found = {}
-        for key, _ in cell.task.columns.values():
-            value = content
-            for part in key.split('.'):
-                value = value[int(part) if isinstance(value, list) else part]
-            found[key] = float(value)
-        return found
+            metrics = {key: found[key] for key in keys}
+        else:
+            path = cell.folder / 'metrics.json'
+            content = json.loads(path.read_text())
+            metrics = {key: _pick(content, key.split('.')) for key in keys}
+        for key, value in metrics.items():
+            if not all(map(math.isfinite, _as_list(value))):
+                raise ValueError(f'the metric {key} is {value}')
+        return metrics
 
     @staticmethod
     def _initialisation(cell: Cell) -> str:
         if cell.task.tool == 'train':
             return initialisation(cell.folder) or 'not stated'
-        return (
-            f'backbone from {cell.checkpoint}'
-            if cell.checkpoint
-            else 'backbone from random weights'
-        )
+        if cell.checkpoint is None:
+            return f'backbone from random weights, seed {cell.seed}'
+        which = '' if cell.part == 'student' else f' ({cell.part})'
+        return f'backbone from {cell.checkpoint}{which}'
 
     # --- the table ----------------------------------------------------------
 
@@ -475,29 +741,39 @@ class Suite:
         A column is ``None`` without a finished run, else what
         :func:`average_metrics` says, in percent. Where not all runs of a
         cell are finished, ``n`` is smaller than ``of``.
+
+        ``initialisation`` is what the first finished run has stated;
+        ``initialisations`` has that of every task.
         """
         rows = []
         for row in self.rows:
-            record: dict[str, Any] = dict(row=row, initialisation=None)
+            record: dict[str, Any] = dict(
+                row=row, initialisation=None, initialisations={}
+            )
             for task in self.tasks:
                 cells = [
                     c for c in self.cells() if c.row == row and c.task is task
                 ]
                 results = [r for c in cells if (r := self.result(c))]
                 for result in results:
-                    record['initialisation'] = result['initialisation']
+                    start = result['initialisation']
+                    record['initialisation'] = (
+                        record['initialisation'] or start
+                    )
+                    record['initialisations'].setdefault(task.name, start)
                 for column, (key, factor) in task.columns.items():
                     values = [
-                        {key: factor * r['metrics'][key]}
-                        if key in r['metrics']
-                        # a detector that found nothing has none
-                        else {key: 0.0}
+                        {key: factor * value}
                         for r in results
+                        # a detector that found nothing has none
+                        for value in _as_list(r['metrics'].get(key, 0.0))
                     ]
-                    record[column] = (
-                        dict(average_metrics(values)[key], of=len(cells))
-                        if values
-                        else None
+                    if not values:
+                        record[column] = None
+                        continue
+                    each = len(values) // len(results)
+                    record[column] = dict(
+                        average_metrics(values)[key], of=each * len(cells)
                     )
             rows.append(record)
         return rows
@@ -539,6 +815,38 @@ class Suite:
         (self.work_dir / 'table.md').write_text('\n'.join(lines) + '\n')
         if any(row[name] for row in rows for name in columns):
             plot_table(rows, columns, self.work_dir / 'table.png')
+            stages = [row for row in rows if AT in row['row']]
+            if stages:
+                plot_epochs(stages, columns, self.work_dir / 'epochs.png')
+
+
+def _pick(content: Any, parts: Sequence[str]) -> float | list[float]:
+    """Follow a dotted path; ``start:stop`` takes several of a list."""
+    for number, part in enumerate(parts):
+        if ':' in part:
+            start, stop = map(int, part.split(':'))
+            if len(content) < stop:
+                raise ValueError(f'only {len(content)} results, not {stop}')
+            rest = parts[number + 1 :]
+            return [_pick(item, rest) for item in content[start:stop]]
+        content = content[int(part) if isinstance(content, list) else part]
+    return float(content)
+
+
+def _as_list(value: float | list[float]) -> list[float]:
+    return value if isinstance(value, list) else [value]
+
+
+def _processes(config: Path) -> int:
+    """Return the number of processes that the name of a config says."""
+    found = re.search(r'_(\d+)xb\d+', config.stem)
+    return int(found.group(1)) if found else 1
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 10:
+        return f'{minutes:.1f} min'
+    return f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.1f} h'
 
 
 def _text(cell: dict | None) -> str:
@@ -550,6 +858,48 @@ def _text(cell: dict | None) -> str:
     if cell['n'] < cell['of']:
         text += f' ({cell["n"]} of {cell["of"]} runs)'
     return text
+
+
+def plot_epochs(rows: list[dict], columns: list[str], path: Path) -> None:
+    """Draw every column over the epochs of the runs, as OSS Figure 3.
+
+    Args:
+        rows: of :meth:`Suite.table`, those named ``RUN@EPOCH``.
+        columns: titles to draw.
+        path: PNG file to write.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    runs: dict[str, list[tuple[int, dict]]] = {}
+    for row in rows:
+        name, _, epoch = row['row'].rpartition(AT)
+        runs.setdefault(name, []).append((int(epoch), row))
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(4 * len(columns), 3.5), squeeze=False
+    )
+    for axis, column in zip(axes[0], columns, strict=True):
+        for name, found in runs.items():
+            points = sorted(
+                (epoch, row[column]['mean'], row[column]['std'])
+                for epoch, row in found
+                if row[column]
+            )
+            if points:
+                epochs, means, spreads = zip(*points, strict=True)
+                axis.errorbar(
+                    epochs, means, spreads, marker='o', capsize=3, label=name
+                )
+        axis.set_title(column)
+        axis.set_xlabel('epoch')
+        axis.set_ylabel('percent')
+        axis.spines[['top', 'right']].set_visible(False)
+        if axis.has_data():
+            axis.legend(frameon=False)
+    figure.savefig(path, dpi=120, bbox_inches='tight')
+    plt.close(figure)
 
 
 def plot_table(rows: list[dict], columns: list[str], path: Path) -> None:

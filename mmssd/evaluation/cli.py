@@ -6,6 +6,7 @@ import json
 from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
+from mmengine.runner import set_random_seed
 from torch import Tensor
 
 from .features import PARTS
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PARTS,
         default='student',
         help='whose backbone (default: student)',
+    )
+    parser.add_argument(
+        '--init-seed',
+        type=int,
+        default=0,
+        help='of the weights of an untrained network (default: 0)',
     )
     parser.add_argument(
         '--batch-size', type=int, default=256, help='images per batch'
@@ -54,6 +61,7 @@ def read_features(
 
     from .from_config import features_by_config
 
+    set_random_seed(args.init_seed)
     # mmengine would print every initialised parameter
     MMLogger.get_current_instance().setLevel('WARNING')
     return features_by_config(

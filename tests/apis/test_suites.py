@@ -4,13 +4,22 @@ import csv
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmssd.apis import suites
-from mmssd.apis.suites import SUITES, Cell, Suite, Task
+from mmssd.apis.suites import (
+    MODELS,
+    SUITES,
+    Cell,
+    Suite,
+    Task,
+    epoch_rows,
+    supervised_weights,
+)
 from mmssd.models.utils.plan import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +33,7 @@ import json, pathlib, sys
 folder, options = pathlib.Path(sys.argv[1]), sys.argv[2:]
 with open(folder / 'calls.txt', 'a') as file:
     file.write('once' + chr(10))
+print('2026/11/21 11:00:00 - mmengine - INFO - Iter(train) [1/4] eta: 0:03:00')
 if (folder.parents[2] / 'fail').exists() and 'seed=1' in options[-1]:
     sys.exit('error: the disk is full')
 log = folder / '2026/vis_data/scalars.json'
@@ -99,7 +109,176 @@ def test_fills_the_table(make):
     record = json.loads((suite.work_dir / 'table.json').read_text())
     assert record['rows'][0]['AP50']['values'] == pytest.approx([50, 60])
     assert (suite.work_dir / 'table.png').stat().st_size > 1000
-    assert '0 left, about 0 min' in suite.plan()
+    assert '4 runs, 0 left of 0.0 min each, measured' in suite.plan()
+    assert suite.said[0] == '[1/4] random/det/split1_seed0'
+    assert suite.said[1] == '    Iter(train) [1/4] eta: 0:03:00'
+    # the next ones are foreseen by those that are finished
+    assert suite.said[2].endswith(' left')
+
+
+def test_estimates_come_from_logs_then_from_what_is_assumed(make):
+    suite = make()
+    task = replace(suite.tasks[0], minutes=7.0)
+    suite.tasks = (task,)
+    assert '4 runs, 4 left of 7.0 min each, assumed' in suite.plan()
+    assert 'in all about 28 min' in suite.plan()
+    folder = suite.cells()[0].folder
+    folder.mkdir(parents=True)
+    (folder / 'seconds.json').write_text('60.0')
+    (folder / 'output.txt').write_text(
+        'Iter(train) [1/9] eta: 0:30:00\nIter(train) [2/9] eta: 0:04:30\n'
+    )
+    # a minute so far, and 4.5 to go
+    assert '4 left of 5.5 min each, by the one that was begun' in suite.plan()
+    (folder / 'output.txt').write_text('[2/9] eta: 1 day, 2:00:00')
+    assert suite.cells()[0].projected() == 1 + 26 * 60
+    assert '4 left of 26.0 h each' in suite.plan()
+    assert 'in all about 104.1 h' in suite.plan()
+
+
+def test_what_a_run_is_told(make, tmp_path):
+    suite = make(part='teacher', gpus=4, data=Path('/d'), seeds=1)
+    suite.rows['supervised'] = 'https://example.org/a.pth'
+    suite.tasks = (
+        replace(suite.tasks[0], data=('train.root={data}/x',)),
+        replace(suite.tasks[0], name='knn', tool='knn', data=('b={data}',)),
+    )
+    told = {cell.name: cell for cell in suite.cells()}
+    assert told['oss/det/split1_seed0'].options == (
+        f'model.backbone.init_cfg.checkpoint={tmp_path / "student.pth"}',
+        'model.backbone.init_cfg.prefix=teacher.backbone.',
+        'train.root=/d/x',
+        'randomness.seed=0',
+    )
+    # a network of another library has no teacher
+    assert told['supervised/det/split1_seed0'].options[:2] == (
+        'model.backbone.init_cfg.checkpoint=https://example.org/a.pth',
+        'train.root=/d/x',
+    )
+    assert told['random/knn/split1_seed0'].options == ('b=/d',)
+    undone = told['oss/knn/split1_seed0'], told['supervised/knn/split1_seed0']
+    assert [cell.part for cell in undone] == ['teacher', 'student']
+
+
+def test_command_lines(tmp_path):
+    train = Task('a', 'x.py', {})
+    knn = Task('a', 'x.py', {}, tool='knn', arguments=('--k', '1'))
+
+    def command(task, checkpoint, **kwargs):
+        cell = Cell(
+            *('row', checkpoint, task, Path('x.py'), 1, 3, tmp_path),
+            options=('seed=3',),
+            **kwargs,
+        )
+        return ' '.join(cell.command()[3:]).replace(f'{suites.ROOT}/', '')
+
+    work = f'--work-dir {tmp_path} --resume'
+    assert command(train, None) == (
+        f'tools/train.py x.py {work} --cfg-options seed=3'
+    )
+    assert command(train, None, gpus=8) == (
+        '-m torch.distributed.run --standalone --nproc_per_node=8 '
+        f'tools/train.py x.py {work} --launcher pytorch --cfg-options seed=3'
+    )
+    out = f'--out {tmp_path}/metrics.json --k 1 --cfg-options seed=3'
+    assert command(knn, None) == (
+        f'tools/analysis/knn.py x.py --init-seed 3 {out}'
+    )
+    assert command(knn, Path('s.pth'), part='teacher') == (
+        f'tools/analysis/knn.py x.py s.pth --part teacher {out}'
+    )
+
+
+def test_several_draws_of_one_cell(make, tmp_path):
+    """A probe's draws are values of their own, with a spread."""
+    suite = make(seeds=1)
+    columns = {'few': ('results.0:2.top1', 1), 'all': ('results.2.top1', 1)}
+    suite.tasks = (
+        Task('lin', suite.tasks[0].config, columns, tool='linear_probe'),
+    )
+    (cell, _) = suite.cells()
+    cell.folder.mkdir(parents=True)
+    results = [dict(top1=value) for value in (30.0, 40.0, 50.0)]
+    path = cell.folder / 'metrics.json'
+    path.write_text(json.dumps(dict(results=results)))
+    metrics = suite._metrics(cell)
+    assert metrics == {'results.0:2.top1': [30, 40], 'results.2.top1': 50}
+    record = dict(
+        recipe=cell.recipe(), metrics=metrics, minutes=1, initialisation='x'
+    )
+    (cell.folder / 'result.json').write_text(json.dumps(record))
+    row = suite.table()[0]
+    assert (row['few']['mean'], row['few']['n'], row['few']['of']) == (
+        35,
+        2,
+        2,
+    )
+    assert row['few']['std'] == pytest.approx(50**0.5)
+    assert (row['all']['mean'], row['all']['std']) == (50, 0)
+    path.write_text(json.dumps(dict(results=results[:1])))
+    with pytest.raises(ValueError, match='only 1 results, not 2'):
+        suite._metrics(cell)
+    results[2]['top1'] = float('nan')
+    path.write_text(json.dumps(dict(results=results)))
+    with pytest.raises(ValueError, match='results.2.top1 is nan'):
+        suite._metrics(cell)
+
+
+def test_only_a_detector_may_have_no_metrics(make):
+    """A segmenter without a number has failed; it has not found nothing."""
+    suite = make(seeds=1)
+    suite.tasks = (
+        Task('nothing', suite.tasks[0].config, {'mIoU': ('mIoU', 1)}),
+    )
+    assert not suite.run()
+    assert 'no metric mIoU among none at all' in suite.failed.popitem()[1]
+    assert suite.table()[0]['mIoU'] is None
+
+
+def test_rows_of_several_epochs(make, tmp_path):
+    for epoch in (5, 10):
+        (tmp_path / f'epoch_{epoch}.pth').write_bytes(b'x')
+    rows = epoch_rows('oss', tmp_path, [10, 5])
+    assert rows == {
+        'oss@10': tmp_path / 'epoch_10.pth',
+        'oss@5': tmp_path / 'epoch_5.pth',
+    }
+    with pytest.raises(FileNotFoundError, match='has the epochs 5, 10 '):
+        epoch_rows('oss', tmp_path, [5, 7])
+    suite = make(seeds=1)
+    suite.rows |= rows
+    assert suite.run()
+    assert (suite.work_dir / 'epochs.png').stat().st_size > 1000
+
+
+def test_supervised_weights_are_of_the_students_network():
+    from mmengine.config import Config
+    from mmpretrain.apis import ModelHub
+
+    for student, name in MODELS.items():
+        assert supervised_weights(student).startswith('https://')
+        folder = ROOT / 'configs/_base_/transfer/students'
+        ours = Config.fromfile(folder / f'{student}.py').student
+        theirs = ModelHub.get(name).config.model.backbone
+        assert ours.type.removeprefix('mmpretrain.') == theirs.type
+        for key in ('depth', 'arch'):
+            assert ours.get(key) == theirs.get(key)
+    with pytest.raises(ValueError, match='supervised=FILE'):
+        supervised_weights('regnety-600mf')
+
+
+def test_a_row_that_cannot_be_fetched(make, monkeypatch):
+    def offline(path):
+        raise OSError('no route to host')
+
+    suite = make()
+    suite.rows['supervised'] = 'https://example.org/a.pth'
+    monkeypatch.setattr(suites, 'find_checkpoint', offline)
+    with pytest.raises(OSError, match='no route.*supervised=FILE') as info:
+        suite.rows.pop('oss')
+        suite.run()
+    assert 'row supervised' in str(info.value)
+    assert calls(suite) == 0
 
 
 def test_a_failing_run_does_not_stop_the_others(make):
@@ -170,6 +349,8 @@ def test_bad_suites(make, tmp_path):
         Suite(suite.tasks, {}, tmp_path)
     with pytest.raises(ValueError, match='seeds=0'):
         make(seeds=0)
+    with pytest.raises(ValueError, match="part='tutor'"):
+        make(part='tutor')
     with pytest.raises(ValueError, match="row 'a/b'"):
         Suite(suite.tasks, {'a/b': None}, tmp_path)
     with pytest.raises(FileNotFoundError, match='gone.pth'):
@@ -210,15 +391,19 @@ def test_tool_plans_and_refuses(tmp_path, capsys):
     base = ['oss-table3', '--work-dir', str(tmp_path), '--plan']
     assert tool.main(base) == 0
     said = capsys.readouterr().out
-    assert 'coco-1k: 5 runs, 5 left' in said
-    assert 'in all about 0 min and 12 runs of unknown length' in said
+    # random, and mmpretrain's network trained with labels
+    assert 'coco-1k: 10 runs, 10 left of 50 min each, assumed' in said
+    assert 'its config is for 4 processes, this is 1: --gpus 4' in said
     for wrong, message in (
         (['oss.pth'], 'expected NAME=FILE'),
         (['random=oss.pth'], "'random' being taken"),
         (['oss=gone.pth'], 'gone.pth not found'),
         (['--tasks', 'none'], 'has coco-10k, coco-1k, voc07, voc12'),
         (['--student', 'alexnet'], "the student 'alexnet'"),
-        (['--no-random'], 'no checkpoints'),
+        (['--no-random', '--no-supervised'], 'no checkpoints'),
+        (['oss=x', '--epochs', '3'], 'x has the epochs none'),
+        (['--data', 'd'], 'lie where the configs say'),
+        (['--gpus', '0'], 'gpus=0'),
     ):
         with pytest.raises(SystemExit) as info:
             tool.main([*base, *wrong])

@@ -193,7 +193,6 @@ def test_linear_probe_tool(config_file, trained, capsys):
         (0.2, 0, 12),
         (0.2, 1, 12),
         (1.0, 0, 60),
-        (1.0, 1, 60),
     ]
     config = make_config(bank=images(60, 1), query=images(12, 2))
     found = features_by_config(config, checkpoint)

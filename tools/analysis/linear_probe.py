@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         '--seeds',
         type=int,
         default=1,
-        help='how many choices of the training labels',
+        help='how many choices of the training labels (of all: one)',
     )
     args = parser.parse_args(argv)
     with readable_errors():
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         (x, y), (test_x, test_y) = found['bank'], found['query']
         results = []
         for fraction in args.fraction:
-            for seed in range(args.seeds):
+            for seed in range(args.seeds if fraction < 1 else 1):
                 rows = stratified_subset(y, fraction=fraction, seed=seed)
                 probe = linear_probe(x[rows], y[rows], test_x, test_y, seed)
                 results.append(

@@ -2,14 +2,23 @@ r"""Fill a table of transfer results: rows are checkpoints, columns tasks.
 
 Every run is one of tools/train.py, or of a probe, in a folder of its own
 below --work-dir. Call it again after an interruption: what is finished is
-kept, and what was begun goes on. A run that fails does not stop the others.
-Written after each run: table.json, table.csv, table.md and table.png.
+kept, and what was begun goes on. A run that fails does not stop the others;
+the exit status is then 1. Written after each run: table.json, table.csv,
+table.md and table.png; with --epochs also epochs.png.
+
+The row `random` starts from random weights. The row `supervised`, where the
+suite is about ImageNet's students, is mmpretrain's network trained with
+labels, downloaded unless you give a file, supervised=FILE.
 
 Examples:
     python tools/benchmarks/transfer.py demo oss=oss.pth swav=swav.pth
     python tools/benchmarks/transfer.py oss-table3 oss=epoch_800.pth \
-        supervised=resnet18.pth --student resnet18 --plan
+        --student resnet18 --gpus 8 --plan
     python tools/benchmarks/transfer.py linear seed=seed.pth --no-random
+    python tools/benchmarks/transfer.py oss-table2 oss=work_dirs/oss \
+        --epochs 200 400 800
+    python tools/benchmarks/transfer.py oss-table2 oss=epoch_800.pth \
+        --student resnet50 --part teacher
 """
 
 import argparse
@@ -17,7 +26,16 @@ import sys
 from pathlib import Path
 
 from mmssd.apis.cli import readable_errors
-from mmssd.apis.suites import RANDOM, SUITES, Suite
+from mmssd.apis.export import PARTS
+from mmssd.apis.suites import (
+    MODELS,
+    RANDOM,
+    SUITES,
+    SUPERVISED,
+    Suite,
+    epoch_rows,
+    supervised_weights,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,16 +49,40 @@ def main(argv: list[str] | None = None) -> int:
         'checkpoints',
         nargs='*',
         metavar='NAME=FILE',
-        help='rows: backbones of our runs, or with keys backbone.*',
+        help='rows: checkpoints of runs, or files with keys backbone.*; with '
+        '--epochs the folder of a run',
     )
     parser.add_argument(
         '--no-random', action='store_true', help='no row of random weights'
     )
     parser.add_argument(
-        '--student', default='resnet18', help='in the names of the configs'
+        '--no-supervised',
+        action='store_true',
+        help='no row of the network trained with labels',
+    )
+    parser.add_argument(
+        '--student', help='in the names of the configs (default: resnet18)'
+    )
+    parser.add_argument(
+        '--part',
+        choices=sorted(PARTS),
+        default='student',
+        help='whose backbone of the checkpoints (default: student)',
+    )
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        nargs='+',
+        help='a row for each of these epochs of the runs',
     )
     parser.add_argument('--seeds', type=int, default=1, help='of each run')
     parser.add_argument('--tasks', nargs='+', help='only these of the suite')
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='processes of each training'
+    )
+    parser.add_argument(
+        '--data', type=Path, help='folder of the data of demo and small'
+    )
     parser.add_argument('--work-dir', type=Path, help='work_dirs/SUITE')
     parser.add_argument(
         '--plan', action='store_true', help='print the plan, run nothing'
@@ -59,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
     with readable_errors(explain_interrupt):
         suite = make_suite(args)
-        print(suite.plan())
+        print(suite.plan(), flush=True)
         if args.plan:
             return 0
         complete = suite.run()
@@ -69,16 +111,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_suite(args: argparse.Namespace) -> Suite:
     """Read rows and tasks from the command line."""
-    rows: dict[str, Path | None] = {} if args.no_random else {RANDOM: None}
-    for text in args.checkpoints:
-        name, equals, path = text.partition('=')
-        if not equals or name in rows:
-            raise ValueError(
-                f'{text!r}: expected NAME=FILE, every name once'
-                + (f', {RANDOM!r} being taken' if name == RANDOM else '')
-            )
-        rows[name] = Path(path)
     tasks = SUITES[args.suite]
+    student = args.student or 'resnet18'
     if args.tasks:
         known = {task.name for task in tasks}
         if not set(args.tasks) <= known:
@@ -87,14 +121,56 @@ def make_suite(args: argparse.Namespace) -> Suite:
                 f'{", ".join(sorted(known))}'
             )
         tasks = tuple(task for task in tasks if task.name in args.tasks)
+    if args.data and not any(task.data for task in tasks):
+        raise ValueError(
+            f'--data {args.data}: the data of {args.suite} lie where the '
+            'configs say; change that by --cfg-options'
+        )
+    if args.student and not any('{student}' in t.config for t in tasks):
+        raise ValueError(
+            f'--student {args.student}: {args.suite} has one student, that '
+            'of the demo'
+        )
     return Suite(
         tasks,
-        rows,
+        make_rows(args, student, tasks),
         args.work_dir or Path('work_dirs') / args.suite,
-        args.student,
+        student,
         args.seeds,
         tuple(args.cfg_options),
+        args.data,
+        args.part,
+        args.gpus,
     )
+
+
+def make_rows(
+    args: argparse.Namespace, student: str, tasks: tuple
+) -> dict[str, Path | str | None]:
+    """Return the rows: random, supervised, and what was given."""
+    rows: dict[str, Path | str | None] = {}
+    if not args.no_random:
+        rows[RANDOM] = None
+    given: dict[str, Path] = {}
+    for text in args.checkpoints:
+        name, equals, path = text.partition('=')
+        if not equals or name in (*given, *rows):
+            raise ValueError(
+                f'{text!r}: expected NAME=FILE, every name once'
+                + (f', {RANDOM!r} being taken' if name == RANDOM else '')
+            )
+        given[name] = Path(path)
+    of_imagenet = any('{student}' in task.config for task in tasks)
+    if SUPERVISED in given:
+        rows[SUPERVISED] = given.pop(SUPERVISED)
+    elif of_imagenet and student in MODELS and not args.no_supervised:
+        rows[SUPERVISED] = supervised_weights(student)
+    for name, path in given.items():
+        if args.epochs:
+            rows |= epoch_rows(name, path, args.epochs)
+        else:
+            rows[name] = path
+    return rows
 
 
 if __name__ == '__main__':
