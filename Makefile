@@ -1,11 +1,14 @@
-# Two commands: `make demo` and `make test`. Each sets up the environment
-# first, if that is missing or its requirements have changed.
+# Three commands: `make demo`, `make transfer` and `make test`. Each sets up
+# the environment first, if that is missing or its requirements have changed.
 
 VENV ?= .venv
 PYTHON ?=
 METHOD ?= oss
 SEEDS ?= 1
-WORK_DIR ?= work_dirs/demo
+WORK_DIR ?= work_dirs/$(if $(filter transfer,$(MAKECMDGOALS)),transfer/$(SUITE),demo)
+SUITE ?= demo
+CHECKPOINTS ?=
+TRANSFER_ARGS ?=
 PYTEST_ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -13,7 +16,7 @@ PY := $(VENV)/bin/python
 FIX := run `make format`, then look at what is left
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format clean distclean
+.PHONY: help setup demo transfer test slow lint format clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s  %s\n", $$1, $$2 }' \
@@ -23,6 +26,8 @@ help: ## list the targets
 	@echo '  VENV=$(VENV)            where the environment lives'
 	@echo '  PYTHON=$(PYTHON)               the Python it is made from; empty: search'
 	@echo '  METHOD=$(METHOD) SEEDS=$(SEEDS) WORK_DIR=$(WORK_DIR)   of the demo'
+	@echo '  CHECKPOINTS="oss=FILE swav=FILE" SUITE=$(SUITE)   of transfer, with'
+	@echo '  TRANSFER_ARGS=$(TRANSFER_ARGS)        such as --plan'
 	@echo '  PYTEST_ARGS=$(PYTEST_ARGS)          further arguments of pytest'
 
 setup: ## make the environment, or bring it up to date
@@ -31,6 +36,10 @@ setup: ## make the environment, or bring it up to date
 demo: setup ## the main job: pretrain, compare, transfer, report
 	$(PY) tools/demo.py --method $(METHOD) --seeds $(SEEDS) \
 		--work-dir $(WORK_DIR)
+
+transfer: setup ## a table of what checkpoints are worth, over tasks
+	$(PY) tools/benchmarks/transfer.py $(SUITE) $(CHECKPOINTS) \
+		--seeds $(SEEDS) --work-dir $(WORK_DIR) $(TRANSFER_ARGS)
 
 test: lint ## lint and the fast tests
 	$(PY) -m pytest -q -m 'not slow' $(PYTEST_ARGS)

@@ -481,3 +481,87 @@ def test_a_suite_of_real_runs(tmp_path):
     )
     assert '0 left' in again.plan()
     assert again.run()
+
+
+@pytest.fixture(scope='module')
+def miniature(tmp_path_factory):
+    """Garment scenes of rectangles, and a student of the demo."""
+    import numpy as np
+    from mmpretrain.registry import MODELS
+
+    from mmssd.apis.config import load_config
+    from mmssd.datasets.fashion_mnist import CLASSES, FashionMNISTArrays
+    from mmssd.datasets.garment_scenes import make_garment_scenes
+
+    pytest.importorskip('skimage')
+    folder = tmp_path_factory.mktemp('demo')
+
+    def squares(n):
+        images = np.zeros((n, 28, 28), np.uint8)
+        for index, image in enumerate(images):
+            image[4 : 14 + index % 10, 4:20] = 100 + index
+        return images, np.arange(n, dtype=np.uint8) % 10
+
+    make_garment_scenes(
+        folder / 'garments',
+        FashionMNISTArrays(*squares(100), *squares(40), classes=CLASSES),
+        single=(2_000, 100),
+        multi=(16, 6),
+        num_workers=1,
+    )
+    config = load_config(ROOT / 'configs' / SUITES['demo'][-1].config)
+    backbone = MODELS.build(config.model.backbone)
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    meta = dict(cfg=config.pretty_text)
+    torch.save(dict(meta=meta, state_dict=state), folder / 'oss.pth')
+    return folder
+
+
+def demo_suite(folder, work_dir, tasks, options=()):
+    return Suite(
+        tuple(task for task in SUITES['demo'] if task.name in tasks),
+        {'oss': folder / 'oss.pth'},
+        work_dir,
+        options=(
+            'train_cfg.max_iters=2',
+            'train_cfg.val_interval=2',
+            'default_hooks.logger.interval=1',
+            'train_dataloader.batch_size=2',
+            *options,
+        ),
+        data=folder / 'garments',
+        say=lambda text: None,
+    )
+
+
+@pytest.mark.slow
+def test_the_demo_suite_in_miniature(miniature, tmp_path):
+    for scope in ('mmdet', 'mmseg'):
+        pytest.importorskip(scope)
+    names = ('detection', 'instance', 'semantic', 'knn', 'linear')
+    suite = demo_suite(miniature, tmp_path, names)
+    assert suite.run(), suite.failed
+    (row,) = suite.table()
+    for column in suite.columns():
+        assert 0 <= row[column]['mean'] <= 100, column
+    assert row['linear 1 %']['n'] == row['linear 10 %']['n'] == 5
+    assert row['linear']['n'] == 1
+    for task in names:
+        assert 'oss.pth' in row['initialisations'][task]
+    assert set(row['initialisations']) == set(names)
+    again = demo_suite(miniature, tmp_path, names)
+    assert again.plan().count(', 0 left') == len(names)
+
+
+@pytest.mark.slow
+def test_networks_that_find_nothing_have_0(miniature, tmp_path):
+    pytest.importorskip('mmdet')
+    suite = demo_suite(
+        miniature,
+        tmp_path,
+        ('detection', 'instance'),
+        ['model.test_cfg.rcnn.score_thr=2.0'],  # no score is above
+    )
+    assert suite.run(), suite.failed
+    (row,) = suite.table()
+    assert {row[column]['mean'] for column in suite.columns()} == {0.0}

@@ -83,7 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--data', type=Path, help='folder of the data of demo and small'
     )
-    parser.add_argument('--work-dir', type=Path, help='work_dirs/SUITE')
+    parser.add_argument(
+        '--work-dir', type=Path, help='default: work_dirs/transfer/SUITE'
+    )
     parser.add_argument(
         '--plan', action='store_true', help='print the plan, run nothing'
     )
@@ -134,7 +136,7 @@ def make_suite(args: argparse.Namespace) -> Suite:
     return Suite(
         tasks,
         make_rows(args, student, tasks),
-        args.work_dir or Path('work_dirs') / args.suite,
+        args.work_dir or Path('work_dirs/transfer') / args.suite,
         student,
         args.seeds,
         tuple(args.cfg_options),
