@@ -50,12 +50,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def prepare(args: argparse.Namespace) -> configs.Config:
     """Load the config and do what the flags ask for."""
     cfg = configs.load_config(args.config, args.cfg_options)
-    configs.set_work_dir(cfg, args.work_dir, args.config)
-    configs.set_dataloaders(
-        cfg, not args.no_pin_memory, not args.no_persistent_workers
+    configs.set_training_defaults(
+        cfg,
+        args.config,
+        args.work_dir,
+        not args.no_pin_memory,
+        not args.no_persistent_workers,
     )
-    configs.set_atomic_checkpoints(cfg)
-    configs.set_health(cfg)
     if args.no_validate:
         configs.disable_validation(cfg)
     configs.check_data_roots(cfg)

@@ -295,6 +295,28 @@ def set_health(cfg: Config) -> None:
     ]
 
 
+def set_training_defaults(
+    cfg: Config,
+    path: str,
+    work_dir: str | None = None,
+    pin_memory: bool = True,
+    persistent_workers: bool = True,
+) -> None:
+    """Add what ``tools/train.py`` adds to every config.
+
+    Args:
+        cfg (Config): changed in place.
+        path (str): of its file, which names the work folder.
+        work_dir (str, optional): another work folder.
+        pin_memory (bool): see :func:`set_dataloaders`.
+        persistent_workers (bool): see :func:`set_dataloaders`.
+    """
+    set_work_dir(cfg, work_dir, path)
+    set_dataloaders(cfg, pin_memory, persistent_workers)
+    set_atomic_checkpoints(cfg)
+    set_health(cfg)
+
+
 def check_data_roots(cfg: Config) -> None:
     """Refuse folders that are missing or empty before anything is built.
 
