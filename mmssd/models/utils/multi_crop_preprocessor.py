@@ -13,6 +13,8 @@ from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from .view_draws import GlobalDraws, SeededDraws, view_keys
+
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL and torchvision
 
@@ -24,6 +26,7 @@ def random_boxes(
     scale: Sequence[float],
     ratio: Sequence[float],
     device: torch.device | None = None,
+    draws: GlobalDraws | SeededDraws | None = None,
 ) -> Tensor:
     """Draw crop boxes as torchvision's ``RandomResizedCrop`` does.
 
@@ -35,12 +38,11 @@ def random_boxes(
     Returns:
         ``(num, 4)``: left, top, width, height in pixels.
     """
+    draws = draws or GlobalDraws(device)
     shape = (CROP_ATTEMPTS, num)
-    area = torch.empty(shape, device=device).uniform_(*scale)
+    area = draws.uniform(shape, *scale)
     area = area * height * width
-    log_ratio = torch.empty(shape, device=device).uniform_(
-        math.log(ratio[0]), math.log(ratio[1])
-    )
+    log_ratio = draws.uniform(shape, math.log(ratio[0]), math.log(ratio[1]))
     w = (area * log_ratio.exp()).sqrt()
     h = (area / log_ratio.exp()).sqrt()
     fits = (w <= width) & (h <= height)
@@ -50,8 +52,8 @@ def random_boxes(
     aspect = min(max(width / height, ratio[0]), ratio[1])
     w = torch.where(whole, min(width, height * aspect), w)
     h = torch.where(whole, min(height, width / aspect), h)
-    left = torch.rand(num, device=device).where(~whole, 0.5) * (width - w)
-    top = torch.rand(num, device=device).where(~whole, 0.5) * (height - h)
+    left = draws.uniform((num,)).where(~whole, 0.5) * (width - w)
+    top = draws.uniform((num,)).where(~whole, 0.5) * (height - h)
     return torch.stack([left, top, w, h], dim=1)
 
 
@@ -130,7 +132,10 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def color_jitter(
-    images: Tensor, strengths: Sequence[float], order: Sequence[int]
+    images: Tensor,
+    strengths: Sequence[float],
+    order: Sequence[int],
+    draws: GlobalDraws | SeededDraws | None = None,
 ) -> Tensor:
     """Jitter each image by its own factors.
 
@@ -142,13 +147,36 @@ def color_jitter(
         images: ``(N, 3, H, W)`` RGB in [0, 1].
         strengths: brightness, contrast, saturation, hue.
         order: a permutation of 0..3.
+        draws: source of the factors; torch's generators by default.
     """
-    n = len(images)
+    draws = draws or GlobalDraws(images.device)
+    factors = _draw_factors(len(images), strengths, order, draws)
+    return _apply_jitter(images, strengths, order, factors)
+
+
+def _draw_factors(
+    number: int,
+    strengths: Sequence[float],
+    order: Sequence[int],
+    draws: GlobalDraws | SeededDraws,
+) -> dict[int, Tensor]:
+    """A number in [0, 1) for each image and jitter that does something."""
+    return {
+        kind: draws.uniform((number,)) for kind in order if strengths[kind]
+    }
+
+
+def _apply_jitter(
+    images: Tensor,
+    strengths: Sequence[float],
+    order: Sequence[int],
+    factors: dict[int, Tensor],
+) -> Tensor:
     for kind in order:
         strength = strengths[kind]
         if not strength:
             continue
-        draw = torch.rand(n, device=images.device)
+        draw = factors[kind]
         if kind == 3:
             images = shift_hue(images, (2 * draw - 1) * strength)
             continue
@@ -248,23 +276,32 @@ class ViewRecipe:
         self.blur_prob = blur_prob
         self.blur_sigma = blur_sigma
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        draws: GlobalDraws | SeededDraws | None = None,
+    ) -> Tensor:
         """Make one view ``(N, 3, S, S)`` of ``(N, 3, H, W)`` RGB in [0, 1].
 
         The order of the jitters is drawn once a call, all other parameters
-        once an image.
+        once an image; of seeded draws, the order, too.
+
+        Args:
+            images: the batch.
+            draws: source of random numbers; torch's generators by default.
         """
         n, _, height, width = images.shape
-        device = images.device
+        draws = draws or GlobalDraws(images.device)
 
         def chosen(probability: float) -> Tensor:
-            return torch.rand(n, device=device) < probability
+            return draws.uniform((n,)) < probability
 
-        boxes = random_boxes(n, height, width, self.scale, self.ratio, device)
+        boxes = random_boxes(
+            n, height, width, self.scale, self.ratio, draws=draws
+        )
         view = crop_resize(images, boxes, self.size, chosen(self.flip))
         if self.jitter_prob and any(self.jitter):
-            order = torch.randperm(4).tolist()
-            jittered = color_jitter(view, self.jitter, order)
+            jittered = self._jitter(view, draws)
             view = torch.where(
                 chosen(self.jitter_prob).view(-1, 1, 1, 1), jittered, view
             )
@@ -272,11 +309,26 @@ class ViewRecipe:
             grey = chosen(self.grey_prob).view(-1, 1, 1, 1)
             view = torch.where(grey, to_grey(view), view)
         if self.blur_prob:
-            sigma = torch.empty(n, device=device).uniform_(*self.blur_sigma)
+            sigma = draws.uniform((n,), *self.blur_sigma)
             blurred = gaussian_blur(view, sigma)
             blur = chosen(self.blur_prob).view(-1, 1, 1, 1)
             view = torch.where(blur, blurred, view)
         return view
+
+    def _jitter(
+        self, view: Tensor, draws: GlobalDraws | SeededDraws
+    ) -> Tensor:
+        """Jitter images, those of one order at a time."""
+        orders = draws.orders(4)
+        if orders[0][1] is None:
+            return color_jitter(view, self.jitter, orders[0][0], draws)
+        factors = _draw_factors(len(view), self.jitter, range(4), draws)
+        result = torch.empty_like(view)
+        for order, index in orders:
+            rows = {kind: values[index] for kind, values in factors.items()}
+            jittered = _apply_jitter(view[index], self.jitter, order, rows)
+            result.index_copy_(0, index, jittered)
+        return result
 
 
 @MODELS.register_module()
@@ -289,7 +341,10 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
     of the four colour jitters is shared by the images of a batch.
 
     In evaluation, and when the data come as a list of ready views, it only
-    normalises, as ``SelfSupDataPreprocessor``.
+    normalises, as ``SelfSupDataPreprocessor``. Images of
+    :class:`~mmssd.datasets.SeededViews` get the views of their draw: of
+    the same distributions, the same whenever the draw comes up, and with an
+    order of jitters of their own.
 
     Args:
         views (Sequence[dict]): one :class:`ViewRecipe` per size, global
@@ -317,8 +372,9 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
         """
         if not training or isinstance(data['inputs'], (list, tuple)):
             return super().forward(data, training)
-        data = self.cast_data(data)
-        images = data['inputs']
+        samples = data.get('data_samples')
+        keys = view_keys(samples)  # on the host
+        images = self.cast_data(data['inputs'])
         if images.dim() != 4 or images.size(1) != 3:
             raise ValueError(
                 f'inputs of shape {tuple(images.shape)}: expected (N, 3, H, W)'
@@ -331,11 +387,18 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
         if self._channel_conversion:
             images = images.flip(1)
         images = images.float() / 255
+        draws = (
+            GlobalDraws(images.device)
+            if keys is None
+            else SeededDraws(keys, images.device)
+        )
         views = [
-            recipe(images)
+            recipe(images, draws)
             for recipe in self.recipes
             for _ in range(recipe.num)
         ]
         if self._enable_normalize:
             views = [(v * 255 - self.mean) / self.std for v in views]
-        return {'inputs': views, 'data_samples': data.get('data_samples')}
+        if keys is None or not isinstance(samples, Tensor):
+            samples = self.cast_data(samples)
+        return {'inputs': views, 'data_samples': samples}
