@@ -176,7 +176,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
         ),
         Task(
             'instance',
-            'demo/mask-rcnn_resnet18w8-fpn_1xb8-300i_garments.py',
+            'demo/mask-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
             {
                 'instance box AP50': ('coco/bbox_mAP_50', 100),
                 'instance mask AP50': ('coco/segm_mAP_50', 100),
@@ -186,7 +186,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
         ),
         Task(
             'semantic',
-            'demo/fcn_resnet18w8_1xb16-300i_garments.py',
+            'demo/fcn_resnet18w4_1xb16-300i_garments.py',
             {'semantic mIoU': ('mIoU', 1)},
             data=_SCENES,
             minutes=1.2,

@@ -13,11 +13,11 @@ from mmssd.apis.transfer import prove_initialisation
 from mmssd.datasets.fashion_mnist import CLASSES
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs/demo'
-STUDENT = 'oss_resnet18w8-resnet18w32_1xb256-coslr-700i_garments.py'
+STUDENT = 'oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 DENSE = (
-    'faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py',
-    'mask-rcnn_resnet18w8-fpn_1xb8-300i_garments.py',
-    'fcn_resnet18w8_1xb16-300i_garments.py',
+    'faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
+    'mask-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
+    'fcn_resnet18w4_1xb16-300i_garments.py',
 )
 
 
@@ -83,7 +83,7 @@ def test_a_step_of_the_segmenter_reaches_what_is_not_frozen():
         dict(inputs=list(images), data_samples=samples), True
     )
     # a map of 16 x 16: stride 8, by dilations
-    assert model.backbone(data['inputs'])[3].shape == (2, 64, 16, 16)
+    assert model.backbone(data['inputs'])[3].shape == (2, 32, 16, 16)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     loss.backward()
     assert torch.isfinite(loss)

@@ -50,8 +50,8 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=18,
-        stem_channels=8,
-        base_channels=8,
+        stem_channels=4,
+        base_channels=4,
         out_indices=(0, 1, 2, 3),
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
@@ -63,7 +63,7 @@ model = dict(
         ),
     ),
     decode_head=dict(
-        in_channels=64,
+        in_channels=32,
         in_index=3,
         channels=64,
         num_convs=2,
@@ -71,7 +71,7 @@ model = dict(
         **head,
     ),
     auxiliary_head=dict(
-        in_channels=32,
+        in_channels=16,
         in_index=2,
         channels=32,
         num_convs=1,

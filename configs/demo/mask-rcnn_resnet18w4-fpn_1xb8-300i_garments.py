@@ -7,7 +7,7 @@ stage stay as they were given.
         model.backbone.init_cfg.checkpoint=student.pth
 """
 
-_base_ = 'faster-rcnn_resnet18w8-fpn_1xb8-300i_garments.py'
+_base_ = 'faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py'
 
 channels = _base_.channels
 model = dict(
