@@ -42,5 +42,5 @@ data_preprocessor = dict(
         ),
     ],
 )
-# the better of two, see docs/results; one rate for all
-optim_wrapper = dict(optimizer=dict(lr=4e-3), paramwise_cfg=None)
+# the best of four, see docs/results; one rate for all
+optim_wrapper = dict(optimizer=dict(lr=8e-3), paramwise_cfg=None)
