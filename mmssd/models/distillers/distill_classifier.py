@@ -18,6 +18,13 @@ from .encodings import encode, merge_needs, run_backbone
 FIELDS = frozenset({'features', 'feature_maps', 'pre_relu_maps', 'logits'})
 
 
+def count_classes(head: nn.Module) -> int | None:
+    """How many classes a classification head scores, if it can be told."""
+    linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
+    last = linear[-1].out_features if linear else None
+    return getattr(head, 'num_classes', last)
+
+
 @MODELS.register_module()
 class DistillClassifier(ImageClassifier):
     r"""An image classifier that a frozen teacher helps to learn.
@@ -55,7 +62,7 @@ class DistillClassifier(ImageClassifier):
     Raises:
         ValueError: if there is no classification head, no objective or no
             frozen teacher, or an objective asks for what the networks do
-            not give, or does not fit them.
+            not give, or does not fit them (classes, stages, sizes of maps).
     """
 
     def __init__(
@@ -132,7 +139,12 @@ class DistillClassifier(ImageClassifier):
                     'model.teacher.head, the classification head in its file'
                 )
             if hasattr(head, 'check_networks'):
-                head.check_networks(self.backbone, self.teacher.backbone)
+                try:
+                    head.check_networks(self.backbone, self.teacher.backbone)
+                except ValueError as error:
+                    raise ValueError(f'{where}: {error}') from error
+            if {'logits'} <= head.needs.student & head.needs.teacher:
+                self._check_classes(where)
             if self.freeze_backbone and 'logits' not in head.needs.student:
                 raise ValueError(
                     f'{where} teaches the backbone, which is frozen '
@@ -142,6 +154,18 @@ class DistillClassifier(ImageClassifier):
         if not any(h.needs.teacher for h in self.distill_heads.values()):
             raise ValueError(
                 'the config has a teacher, but none of distill_heads reads it'
+            )
+
+    def _check_classes(self, where: str) -> None:
+        student, teacher = (
+            count_classes(network.head) for network in (self, self.teacher)
+        )
+        if None not in (student, teacher) and student != teacher:
+            raise ValueError(
+                f'{where}: model.head scores {student} classes, '
+                f'model.teacher.head {teacher}: logits are compared class by '
+                'class, so give a teacher trained on the classes of the data '
+                '(head.num_classes of both equal)'
             )
 
     def check(self, plan: TrainingPlan) -> None:

@@ -35,8 +35,8 @@ class LogitHead(DelayedHead):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
-        ValueError: for an argument out of range; in training, if teacher
-            and student know unlike numbers of classes.
+        ValueError: for an argument out of range; on construction of the
+            model, if teacher and student score unlike numbers of classes.
     """
 
     needs = Needs(student={'logits'}, teacher={'logits'})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..losses.partial_l2 import feature_l2, partial_l2
 from ..utils.batchnorm_margin import batchnorm_margin
 from ..utils.plan import SetupError
-from ..utils.pre_relu import pre_relu_stages
+from ..utils.pre_relu import PROBE_SIDE, pre_relu_sizes, pre_relu_stages
 from ..utils.step import Needs, Step
 from .delayed_head import DelayedHead
 
@@ -64,7 +64,8 @@ class OverhaulHead(DelayedHead):
 
     Raises:
         ValueError: for an argument out of range, or networks whose stages
-            differ in number or width; in training, for maps of unlike size.
+            differ in number, width or stride; in training, for maps of
+            unlike size (a teacher with an ``input_size`` of its own).
     """
 
     needs = Needs(
@@ -133,7 +134,10 @@ class OverhaulHead(DelayedHead):
         ]
 
     def check_networks(self, student, teacher) -> None:
-        """Compare the stages of the backbones with the connectors."""
+        """Compare the stages of the backbones with the connectors.
+
+        Number, width and, by a pass of shapes alone, size of the maps.
+        """
         widths = {}
         for name, backbone in (('student', student), ('teacher', teacher)):
             stages = pre_relu_stages(backbone)
@@ -150,6 +154,16 @@ class OverhaulHead(DelayedHead):
                 raise ValueError(
                     f'{name}_channels={given} of OverhaulHead, but the '
                     f'stages of the {name} have widths {found}: set it so'
+                )
+        sizes = [pre_relu_sizes(network) for network in (student, teacher)]
+        for index, (own, other) in enumerate(zip(*sizes, strict=True)):
+            if own != other:
+                raise ValueError(
+                    f'stage {index + 1}: of an image of {PROBE_SIDE} pixels '
+                    f'the map of the student is {own}, that of the teacher '
+                    f'{other}: OFD needs networks of equal strides; make '
+                    'strides (and deep_stem) of model.backbone and '
+                    'model.teacher.backbone agree'
                 )
 
     @torch.no_grad()
@@ -190,7 +204,8 @@ class OverhaulHead(DelayedHead):
                     f'stage {index + 1}: the map of the student is '
                     f'{tuple(student.shape[2:])} pixels, that of the teacher '
                     f'{tuple(teacher.shape[2:])}: OFD needs networks of '
-                    'equal strides'
+                    'equal strides, and images of equal size (leave '
+                    'teacher.input_size out)'
                 )
             factor = self.stage_weights[index]
             if self.reference_sizes is not None:

@@ -15,7 +15,12 @@ from .input_statistics import InputStatistics, input_statistics
 from .layouts import LAYOUTS, find_weights, map_weights, recognise
 from .multi_crop_preprocessor import MultiCropPreprocessor
 from .plan import Duration, SetupError, TrainingPlan
-from .pre_relu import PreReLUStage, collect_pre_relu, pre_relu_stages
+from .pre_relu import (
+    PreReLUStage,
+    collect_pre_relu,
+    pre_relu_sizes,
+    pre_relu_stages,
+)
 from .progress import training_progress
 from .sinkhorn import sinkhorn
 from .step import Encodings, Needs, Step, merge_needs, pool_features
@@ -45,6 +50,7 @@ __all__ = [
     'mean_over_processes',
     'merge_needs',
     'pool_features',
+    'pre_relu_sizes',
     'pre_relu_stages',
     'recognise',
     'reverse_gradient',

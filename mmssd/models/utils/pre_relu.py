@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import torch
 from mmpretrain.models.backbones import MobileNetV2, ResNet
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 from mmpretrain.models.backbones.resnext import Bottleneck as ResNeXtBottleneck
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 # Their last ReLU follows the sum of residual and shortcut.
 RESIDUAL_BLOCKS = (BasicBlock, Bottleneck, ResNeXtBottleneck)
+PROBE_SIDE = 224  # pixels; a multiple of every stride
 # The last layers at stride 4, 8, 16 and 32 (24, 32, 96, 320 channels).
 MOBILENET_V2_STAGES = ('layer2', 'layer3', 'layer5', 'layer7')
 
@@ -133,3 +135,31 @@ def collect_pre_relu(backbone: nn.Module) -> Iterator[list[Tensor]]:
             for handle in handles:
                 stack.callback(handle.remove)
         yield maps
+
+
+@torch.no_grad()
+def pre_relu_sizes(
+    backbone: nn.Module, side: int = PROBE_SIDE
+) -> tuple[tuple[int, int], ...]:
+    """Height and width of the maps, found without computing them.
+
+    The backbone runs on tensors that have a shape only, so this takes
+    neither memory nor much time, and leaves its statistics alone.
+
+    Args:
+        backbone: see :func:`pre_relu_stages`; on any device.
+        side: of the image in pixels. Defaults to 224.
+
+    Returns:
+        One pair per stage.
+
+    Raises:
+        ValueError: see :func:`pre_relu_stages`.
+    """
+    tensors = [*backbone.named_parameters(), *backbone.named_buffers()]
+    shapes = {name: value.to('meta') for name, value in tensors}
+    # two images: batch norm in training mode refuses a single value
+    images = torch.empty(2, 3, side, side, device='meta')
+    with collect_pre_relu(backbone) as maps:
+        torch.func.functional_call(backbone, shapes, (images,))
+    return tuple(tuple(m.shape[2:]) for m in maps)

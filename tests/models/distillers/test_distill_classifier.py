@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine import dist
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmpretrain.models import ImageClassifier, LinearClsHead
@@ -13,9 +15,14 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmssd.models.distillers.distill_classifier import DistillClassifier
+from mmssd.models.distillers.distill_classifier import (
+    DistillClassifier,
+    count_classes,
+)
 from mmssd.models.utils import (
+    Encodings,
     SetupError,
+    Step,
     TrainingPlan,
     batchnorm_margin,
     collect_pre_relu,
@@ -170,6 +177,29 @@ def test_a_step_trains_student_and_connectors_never_the_teacher(build):
         model.teacher.buffers(), teacher.buffers(), strict=True
     ):
         assert torch.equal(own, other)
+
+
+def test_a_teacher_left_in_training_mode(build, teacher_file):
+    """As published: statistics of the batch; its parameters stay."""
+    teacher = dict(
+        backbone=backbone(50),
+        checkpoint=teacher_file,
+        imitate_train_mode=True,
+    )
+    model = build(ofd(weight=1.0), teacher=teacher).train()
+    images, samples = batch()
+    norm = model.teacher.backbone.bn1
+    before = norm.running_mean.clone()
+    values = norm(model.teacher.backbone.conv1(images))
+    mean = values.mean((0, 2, 3))
+    torch.testing.assert_close(mean, norm.bias.detach(), rtol=0, atol=1e-5)
+    parameters = [p.clone() for p in model.teacher.parameters()]
+    sum(model.loss(images, samples).values()).backward()
+    assert not torch.equal(norm.running_mean, before)
+    for own, first in zip(model.teacher.parameters(), parameters, strict=True):
+        assert own.grad is None and torch.equal(own, first)
+    model.eval()
+    assert not any(m.training for m in model.teacher.modules())
 
 
 def test_before_the_start_the_teacher_does_not_run(build, monkeypatch):
@@ -358,6 +388,91 @@ def test_phase_2_resumes_exactly(build, tmp_path):
     assert int(second.distill_heads['ofd'].iteration) == 6
 
 
+# --- processes --------------------------------------------------------------
+
+
+def take_steps(iterations=3):
+    """Run alone or on a worker: the state after a few steps.
+
+    Batch norms normalise by fixed statistics: those of a share of the batch
+    would not be those of the whole.
+    """
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='DistillClassifier',
+            backbone=backbone(),
+            neck=NECK,
+            head=head(),
+            teacher=dict(
+                backbone=backbone(50),
+                neck=NECK,
+                head=head(WIDE[-1]),
+                checkpoint='random',
+            ),
+            # one step of the labels alone
+            distill_heads={**ofd(start=1), **KD},
+        )
+    )
+    model.init_weights()
+    model.double()
+    rank, world = dist.get_rank(), dist.get_world_size()
+    wrapper = model
+    if world > 1:
+        wrapper = MMDistributedDataParallel(model, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], 0.1, 0.9
+    )
+    logs, gradients = [], {}
+    for iteration in range(iterations):
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        images, samples = batch(seed=iteration)
+        images = images.double().tensor_split(world)[rank]
+        share = len(samples) // world
+        samples = samples[rank * share : (rank + 1) * share]
+        terms = wrapper(images, samples, mode='loss')
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        gradients = {
+            name: p.grad.clone()
+            for name, p in model.named_parameters()
+            if p.grad is not None
+        }
+        optimizer.step()
+        logs.append({key: value.item() for key, value in terms.items()})
+    return model.state_dict(), gradients, logs
+
+
+@pytest.mark.dist
+def test_two_processes_train_as_one(two_processes):
+    alone, gradients, logs = take_steps()
+    (first, own, logs0), (second, _, logs1) = two_processes(take_steps)
+    assert own.keys() == gradients.keys()
+    assert {name.split('.')[0] for name in own} == {
+        'backbone',
+        'head',
+        'distill_heads',
+    }
+    for name, value in gradients.items():
+        assert value.abs().sum() > 0, name
+        torch.testing.assert_close(
+            own[name], value, rtol=1e-8, atol=1e-12, msg=name
+        )
+    assert first.keys() == alone.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(
+            first[name], value, rtol=1e-8, atol=1e-12, msg=name
+        )
+        assert torch.equal(first[name], second[name]), name
+    for a, b, whole in zip(logs0, logs1, logs, strict=True):
+        for key, value in whole.items():
+            assert (a[key] + b[key]) / 2 == pytest.approx(value, rel=1e-8)
+    assert logs[0]['ofd.loss_overhaul'] == 0 < logs[1]['ofd.loss_overhaul']
+
+
 # --- refusals ---------------------------------------------------------------
 
 
@@ -416,13 +531,38 @@ def test_refuses_configs(build, change, message):
         build(**{'heads': heads, 'init': False, **change})
 
 
-def test_unlike_classes_and_a_wrong_file(build, tmp_path):
-    model = build(KD, head=head(classes=3))
-    images, samples = batch()
-    for index, sample in enumerate(samples):
-        sample.set_gt_label(index % 3)
+def test_unlike_classes(build):
+    with pytest.raises(
+        ValueError,
+        match=r'distill_heads.kd \(LogitHead\): model.head scores 3 classes, '
+        r'model.teacher.head 5: .*num_classes',
+    ):
+        build(KD, init=False, head=head(classes=3))
+    assert count_classes(nn.Sequential(nn.Linear(3, 4), nn.ReLU())) == 4
+    assert count_classes(nn.Identity()) is None
+    # of a head that does not tell, in the first step
     with pytest.raises(SetupError, match='teacher scores 5.*student 3'):
-        model.loss(images, samples)
+        MODELS.build(KD['kd']).loss(
+            Step(
+                student=Encodings(logits=[torch.zeros(N, 3)]),
+                teacher=Encodings(logits=[torch.zeros(N, 5)]),
+            )
+        )
+
+
+def test_unlike_strides(build):
+    with pytest.raises(
+        ValueError, match=r'distill_heads.ofd \(OverhaulHead\): stage 3: '
+    ):
+        build(
+            ofd(),
+            init=False,
+            backbone=backbone(strides=(1, 2, 1, 2), dilations=(1, 1, 2, 1)),
+        )
+
+
+def test_a_wrong_file(build, tmp_path):
+    model = build(KD)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'bare.pth')
     with pytest.raises(ValueError, match='does not fit'):
         build(

@@ -234,6 +234,12 @@ def test_refuses_networks_that_do_not_fit():
     )
     with pytest.raises(ValueError, match='student has 3 stages, the teacher'):
         head.check_networks(three, resnet(50))
+    dilated = resnet(50, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+    with pytest.raises(
+        ValueError,
+        match=r'stage 4: of an image of 224 .*\(7, 7\).*\(14, 14\).*strides',
+    ):
+        head.check_networks(resnet(18), dilated)
     with pytest.raises(ValueError, match='VisionTransformer are not known'):
         head.check_networks(
             MODELS.build(dict(type='VisionTransformer', arch='deit-tiny')),

@@ -8,7 +8,11 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from mmssd.models.utils.pre_relu import collect_pre_relu, pre_relu_stages
+from mmssd.models.utils.pre_relu import (
+    collect_pre_relu,
+    pre_relu_sizes,
+    pre_relu_stages,
+)
 
 SMALL = dict(stem_channels=8, base_channels=8)
 RESNETS = {
@@ -194,3 +198,25 @@ def test_refuses_other_backbones(config):
     backbone = MODELS.build(config)
     with pytest.raises(ValueError, match=f'{config["type"]} are not known'):
         pre_relu_stages(backbone)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_sizes_are_those_of_a_pass(name):
+    backbone = build(ALL[name])
+    before = copy.deepcopy(backbone.state_dict())
+    sizes = pre_relu_sizes(backbone, side=66)
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key  # also the statistics
+    assert sizes == ((17, 17), (9, 9), (5, 5), (3, 3))
+    with torch.no_grad(), collect_pre_relu(backbone) as maps:
+        backbone(torch.randn(2, 3, 66, 66))
+    assert sizes == tuple(tuple(m.shape[2:]) for m in maps)
+
+
+def test_sizes_of_a_dilated_network():
+    config = dict(
+        RESNETS['resnet18'], strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)
+    )
+    backbone = MODELS.build(config).to('meta')  # without weights
+    sizes = pre_relu_sizes(backbone)
+    assert sizes == ((56, 56), (28, 28), (28, 28), (28, 28))
