@@ -17,11 +17,14 @@ class ArrayDataset(BaseDataset):
         subset (float, optional): keep this fraction of every class, at
             least one image; the same ones wherever the ``seed`` is the same.
         seed (int): of the subset.
+        per_class (int, optional): keep this number of images of every class
+            instead, see :func:`~mmssd.evaluation.stratified_subset`.
         **kwargs: of mmpretrain's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
-        ValueError: if images and labels differ in number, or the fraction
-            is outside (0, 1].
+        ValueError: if images and labels differ in number, the fraction is
+            outside (0, 1], a class has fewer images than asked for, or both
+            a fraction and a number are given.
     """
 
     def __init__(
@@ -30,25 +33,33 @@ class ArrayDataset(BaseDataset):
         labels: np.ndarray,
         subset: float | None = None,
         seed: int = 0,
+        per_class: int | None = None,
         **kwargs,
     ) -> None:
         if len(images) != len(labels):
             raise ValueError(f'{len(images)} images but {len(labels)} labels')
         if subset is not None and not 0 < subset <= 1:
             raise ValueError(f'subset={subset}: must be in (0, 1]')
+        if subset is not None and per_class is not None:
+            raise ValueError(
+                f'subset={subset} and per_class={per_class}: give one of them'
+            )
         self.images = images
         self.labels = labels
         self.subset = subset
+        self.per_class = per_class
         self.seed = seed
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List row and label of every image of the subset."""
         rows = np.arange(len(self.labels))
-        if self.subset is not None:
+        if self.subset is not None or self.per_class is not None:
             from mmssd.evaluation.linear_probe import stratified_subset
 
-            rows = stratified_subset(self.labels, self.subset, seed=self.seed)
+            rows = stratified_subset(
+                self.labels, self.subset, self.per_class, self.seed
+            )
         return [
             dict(row=row, gt_label=label)
             for row, label in zip(
@@ -102,4 +113,7 @@ class ArrayDataset(BaseDataset):
 
     def extra_repr(self) -> list[str]:
         """Say where the images are from."""
-        return [f'Folder: \t{self.data_root}', f'Subset: \t{self.subset}']
+        subset = self.subset
+        if self.per_class is not None:
+            subset = f'{self.per_class} per class'
+        return [f'Folder: \t{self.data_root}', f'Subset: \t{subset}']

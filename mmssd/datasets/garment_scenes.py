@@ -672,11 +672,13 @@ class GarmentScenes(ArrayDataset):
         subset (float, optional): keep this fraction of every class, see
             :class:`ArrayDataset`.
         seed (int): of the subset.
+        per_class (int, optional): keep this number of scenes of every class
+            instead.
         **kwargs: of mmpretrain's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
         FileNotFoundError: if the folder holds no garment scenes.
-        ValueError: for an unknown split or a fraction outside (0, 1].
+        ValueError: for an unknown split, or a subset that cannot be drawn.
     """
 
     METAINFO = dict(classes=CLASSES, palette=PALETTE)
@@ -687,6 +689,7 @@ class GarmentScenes(ArrayDataset):
         data_root: str = 'data/garments',
         subset: float | None = None,
         seed: int = 0,
+        per_class: int | None = None,
         **kwargs,
     ) -> None:
         if split not in SPLITS:
@@ -709,6 +712,7 @@ class GarmentScenes(ArrayDataset):
             np.load(paths[1]),
             subset=subset,
             seed=seed,
+            per_class=per_class,
             data_root=str(data_root),
             **kwargs,
         )

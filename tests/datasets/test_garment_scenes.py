@@ -20,6 +20,7 @@ from mmssd.datasets.garment_scenes import (
     visible_masks,
     warp_garment,
 )
+from mmssd.evaluation import stratified_subset
 
 PIPELINE = [dict(type='PackInputs')]
 
@@ -465,6 +466,26 @@ class TestDataset:
         np.testing.assert_array_equal(images, again)
         other, _ = build(subset=0.5, seed=5).arrays()
         assert images.shape != other.shape or (images != other).any()
+
+    def test_a_number_per_class(self, small):
+        def build(count, **kwargs):
+            return GarmentScenes(
+                'train', str(small.folder), per_class=count, **kwargs
+            )
+
+        labels = GarmentScenes('train', str(small.folder)).get_gt_labels()
+        least = min((labels == label).sum() for label in np.unique(labels))
+        data = build(1)
+        kept = data.get_gt_labels()
+        np.testing.assert_array_equal(np.sort(kept), np.unique(labels))
+        images, _ = data.arrays()
+        rows = stratified_subset(labels, per_class=1)
+        np.testing.assert_array_equal(images, data.images[rows])
+        assert '1 per class' in repr(data)
+        with pytest.raises(ValueError, match='has only'):
+            build(int(least) + 1)
+        with pytest.raises(ValueError, match='subset=0.5 and per_class=1'):
+            build(1, subset=0.5)
 
     def test_indices_of_the_base_class(self, small):
         data = GarmentScenes('train', str(small.folder), indices=[4, 2])
