@@ -208,6 +208,69 @@ def draw_detections(
     plt.close(figure)
 
 
+def write_table(
+    folder: Path,
+    columns: dict[str, str],
+    tables: Sequence[Sequence[dict]],
+    name: str = 'table',
+) -> list[str]:
+    """Write a table as JSON, by seed, and as CSV.
+
+    Args:
+        folder: exists.
+        columns: titles by the keys of the rows, first that of the names.
+        tables: the rows of each seed, in the same order.
+        name: of the files. Defaults to ``'table'``.
+
+    Returns:
+        Lines of the table in Markdown.
+    """
+    (folder / f'{name}.json').write_text(json.dumps(tables, indent=1))
+    first, *others = columns
+    lines = [list(columns.values())]
+    for rows in zip(*tables, strict=True):
+        cells = [mean_and_spread([row[key] for row in rows]) for key in others]
+        lines.append([rows[0][first], *cells])
+    with open(folder / f'{name}.csv', 'w', newline='') as file:
+        csv.writer(file).writerows(lines)
+    lines.insert(1, ['---'] * len(columns))
+    return [f'| {" | ".join(line)} |' for line in lines]
+
+
+def count_seeds(tables: Sequence) -> str:
+    """Say over how many seeds a table is."""
+    spread = '; mean ± standard deviation over seeds'
+    return f'{len(tables)} seed(s)' + (spread if len(tables) > 1 else '')
+
+
+def plot_accuracy(runs: dict[str, Path], path: Path, key: str) -> None:
+    """Draw a logged accuracy of several runs over the iterations.
+
+    Args:
+        runs: work folders by name.
+        path: PNG to write.
+        key: of the accuracy in the logs, in percent.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for name, folder in runs.items():
+        points = [
+            (r['step'], r[key]) for r in read_scalars(folder) if key in r
+        ]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker='o', label=name)
+    axis.set(xlabel='iteration', ylabel='top-1 (%)')
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def write_report(
     folder: Path,
     title: str,
@@ -235,34 +298,19 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'table.json').write_text(json.dumps(tables, indent=1))
-    lines = [list(COLUMNS.values())]
-    for rows in zip(*tables, strict=True):
-        lines.append(
-            [rows[0]['method']]
-            + [
-                mean_and_spread([row[key] for row in rows])
-                for key in list(COLUMNS)[1:]
-            ]
-        )
-    with open(folder / 'table.csv', 'w', newline='') as file:
-        csv.writer(file).writerows(lines)
+    table = write_table(folder, COLUMNS, tables)
 
     plot_losses(pretrainings, folder / 'losses.png')
     plot_knn(pretrainings, folder / 'knn.png')
     draw_detections(detectors, data_root, folder / 'detections.png')
 
-    table = [' | '.join(line) for line in lines]
-    table.insert(1, ' | '.join(['---'] * len(COLUMNS)))
-    seeds = len(tables)
     text = [
         f'# {title}',
         '',
-        *(f'| {line} |' for line in table),
+        *table,
         '',
-        f'{seeds} seed(s)'
-        + ('' if seeds == 1 else '; mean ± standard deviation over seeds')
-        + '. Accuracies and AP50 in percent; k-NN: k = 20, T = 0.07; linear: '
+        f'{count_seeds(tables)}. '
+        'Accuracies and AP50 in percent; k-NN: k = 20, T = 0.07; linear: '
         'logistic regression on frozen features with 1 % (mean of five '
         'draws) or all of the labels; detection: a small Faster R-CNN, the '
         'stem and first stage frozen, from random weights (untrained) or '

@@ -5,10 +5,13 @@ import json
 import pytest
 
 from mmssd.visualization.report import (
+    count_seeds,
     mean_and_spread,
+    plot_accuracy,
     plot_knn,
     plot_losses,
     read_scalars,
+    write_table,
 )
 
 
@@ -57,3 +60,22 @@ def test_pictures_are_drawn(run, tmp_path):
         draw({'run': run}, path)
         assert path.read_bytes().startswith(b'\x89PNG')
         assert path.stat().st_size > 5000
+    path = tmp_path / 'accuracy.png'
+    plot_accuracy({'run': run, 'nothing': tmp_path / 'none'}, path, 'loss')
+    assert path.stat().st_size > 5000
+
+
+def test_table_over_seeds(tmp_path):
+    columns = dict(method='method', a='top-1')
+    seeds = [[dict(method='x', a=1.0)], [dict(method='x', a=3.0, b=9.0)]]
+    lines = write_table(tmp_path, columns, seeds, name='rows')
+    assert lines == [
+        '| method | top-1 |',
+        '| --- | --- |',
+        '| x | 2.0 ± 1.4 |',
+    ]
+    assert json.loads((tmp_path / 'rows.json').read_text()) == seeds
+    text = (tmp_path / 'rows.csv').read_text().splitlines()
+    assert text == ['method,top-1', 'x,2.0 ± 1.4']
+    assert count_seeds(seeds).startswith('2 seed(s); mean')
+    assert count_seeds(seeds[:1]) == '1 seed(s)'
