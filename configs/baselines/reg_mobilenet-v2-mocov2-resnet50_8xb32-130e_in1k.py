@@ -17,6 +17,7 @@ model = dict(
             field='features',
             student_dim=1280,
             teacher_dim=2048,
+            weight=1.0,
         ),
     ),
 )

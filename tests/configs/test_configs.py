@@ -209,6 +209,29 @@ def test_contrast_config_takes_a_step(path):
     assert not any(key.endswith('weight') for key in moved_teacher)
 
 
+REGRESSION = [
+    path
+    for path in LEAVES
+    if path.parent.name == 'disco'
+    or path.stem.startswith(('seed-l2', 'reg', 'disco', 'rkd-disco'))
+]
+
+
+@pytest.mark.parametrize('path', REGRESSION, ids=ids)
+def test_says_the_weight_of_its_regression(path):
+    """No config depends on what the head takes by default."""
+    model = load_config(path).model
+    for head in model.get('heads', {}).values():
+        if head is None or head.type != 'EmbeddingHead':
+            continue
+        expected = 32.0
+        if path.parent.name in ('seed', 'baselines'):
+            expected = 1.0
+        elif 'swav' in path.stem.split('_')[0]:
+            expected = 0.5 / 128
+        assert head.weight == expected
+
+
 def test_the_probe_of_the_information_plane(tmp_path):
     """It starts from a student, trains the probe alone, and records."""
     config = load_config(next((ROOT / 'configs').rglob('information-plane*')))

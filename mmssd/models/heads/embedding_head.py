@@ -11,6 +11,8 @@ from .base_head import DistillHead
 
 FIELDS = ('embeddings', 'features')
 NORMS = ('l2', 'bn')
+# images per process, over which the published code of DisCo sums
+PUBLISHED_WEIGHT = 32.0
 
 
 @MODELS.register_module()
@@ -24,10 +26,11 @@ class EmbeddingHead(DistillHead):
           L = w \sum_{v} \frac{1}{N} \sum_n
           \lVert u(s_{nv}) - u(t_{nv}) \rVert^2
 
-      with w = 32, the images per process over which its code sums. On SwAV
-      its code takes all crops, a projector output that is not normalised as
-      target (``raw_target``) and half the mean over crops and elements:
-      ``views='all', reduction='mean'`` and w = 1/2D.
+      with w = 32 by default: its lambda is 1, but its code sums over the
+      32 images of a process. Here w does not depend on how many processes
+      there are. On SwAV its code takes all crops, a projector output that
+      is not normalised as target (``raw_target``) and half the mean over
+      crops and elements: ``views='all', reduction='mean'`` and w = 1/2D.
     * Reg: pooled features (``field='features'``), a linear map of this head
       to the teacher's width (``student_dim``, ``teacher_dim``), unit rows.
     * Reg-BN: the same with ``norm='bn'``: batch norm without affine
@@ -44,7 +47,9 @@ class EmbeddingHead(DistillHead):
         reduction (str): ``'sum'`` over the crops as above, or their
             ``'mean'``.
         views (str): ``'global'`` crops or ``'all'``.
-        weight (float): w. Defaults to 1.0.
+        weight (float, optional): w. Defaults to 32, that of the published
+            run, for unit embeddings summed over crops (DisCo's form, the
+            default one), and to 1 for any other.
         raw_target (bool): with ``norm='l2'``, leave the teacher's rows as
             they are. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
@@ -61,7 +66,7 @@ class EmbeddingHead(DistillHead):
         norm: str = 'l2',
         reduction: str = 'sum',
         views: str = 'global',
-        weight: float = 1.0,
+        weight: float | None = None,
         raw_target: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -83,6 +88,9 @@ class EmbeddingHead(DistillHead):
             raise ValueError("norm='bn' needs student_dim and teacher_dim")
         if norm == 'bn' and raw_target:
             raise ValueError("raw_target=True is of norm='l2'")
+        if weight is None:
+            disco = (field, norm, reduction) == ('embeddings', 'l2', 'sum')
+            weight = PUBLISHED_WEIGHT if disco and not raw_target else 1.0
         if weight < 0:
             raise ValueError(f'weight={weight}: must be >= 0')
         self.field = field

@@ -40,9 +40,11 @@ def step(views=3, num_global=2, student=D, teacher=D, field='embeddings'):
 @pytest.mark.parametrize(
     ('arguments', 'views', 'factor'),
     [
-        (dict(weight=32.0), 2, 32.0),  # DisCo: both crops count one each
+        (dict(), 2, 32.0),  # DisCo: both crops count one each
+        (dict(weight=1.0), 2, 1.0),
         (dict(reduction='mean'), 2, 0.5),
-        (dict(views='all'), 3, 1.0),
+        (dict(views='all'), 3, 32.0),
+        (dict(views='all', weight=1.0), 3, 1.0),
     ],
 )
 def test_crops_and_factors(arguments, views, factor):
@@ -54,6 +56,19 @@ def test_crops_and_factors(arguments, views, factor):
     )
     assert list(loss) == ['loss_embedding']
     torch.testing.assert_close(loss['loss_embedding'], factor * expected)
+
+
+def test_published_weight_is_that_of_discos_form_alone():
+    widths = dict(field='features', student_dim=3, teacher_dim=D)
+    for arguments in (
+        dict(raw_target=True),
+        dict(reduction='mean'),
+        widths,
+        dict(widths, norm='bn'),
+    ):
+        assert EmbeddingHead(**arguments).weight == 1.0
+    assert EmbeddingHead().weight == 32.0
+    assert EmbeddingHead(weight=0.0).weight == 0.0
 
 
 def test_published_term_on_swav():
