@@ -213,12 +213,14 @@ def _config_text(settings: dict, teacher: Teacher, scope: str) -> str:
         type='Distiller',
         **{k: settings[k] for k in ('backbone', 'neck') if settings.get(k)},
     )
-    if teacher.input is not None:
+    # what the config says, or what is known of the layout
+    seen = teacher.input or teacher.loaded.input
+    if seen is not None:
         model['data_preprocessor'] = dict(
             type='SelfSupDataPreprocessor',
-            mean=list(teacher.input.mean),
-            std=list(teacher.input.std),
-            bgr_to_rgb=teacher.input.channel_order == 'RGB',
-            rgb_to_bgr=teacher.input.channel_order == 'BGR',
+            mean=list(seen.mean),
+            std=list(seen.std),
+            bgr_to_rgb=seen.channel_order == 'RGB',
+            rgb_to_bgr=seen.channel_order == 'BGR',
         )
     return Config(dict(default_scope=scope, model=model)).pretty_text

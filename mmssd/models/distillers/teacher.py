@@ -25,7 +25,13 @@ from ..utils.input_statistics import (
     input_statistics,
     renormalise,
 )
-from ..utils.layouts import check_layout, find_weights, map_weights
+from ..utils.layouts import (
+    AUTO,
+    check_layout,
+    find_weights,
+    map_weights,
+    trained_input,
+)
 
 # what a file may hold of a teacher
 PARTS = ('backbone', 'neck', 'head')
@@ -34,6 +40,25 @@ WITH_HEAD = ('mmssd', 'mmpretrain')  # layouts whose `head.*` is known
 REFERENCE = ('checkpoint_sha256', 'checkpoint_path')
 # values of `checkpoint` that are not files
 UNNAMED = ('random', 'given')
+
+
+def input_of_run(checkpoint: dict) -> InputStatistics | None:
+    """Read how a run normalised from the config that its file carries.
+
+    Files of ours and of OpenMMLab carry one.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        config = read_config(text)
+        model = config.get('model') or {}
+        return input_statistics(
+            model.get('data_preprocessor') or config.get('data_preprocessor')
+        )
+    except (AttributeError, SyntaxError, ValueError):
+        return None  # not of constants alone: nothing to compare
 
 
 def _encode(text: str) -> Tensor:
@@ -77,12 +102,15 @@ class Loaded:
         keys: of ours, ``backbone.*`` and ``neck.*``, that it filled.
         unused: keys of the file that are of neither, such as those of heads
             and momentum encoders.
+        input: how the network was trained to see its images, as the file or
+            its layout tells; ``None`` if neither does.
     """
 
     path: Path
     layout: str
     keys: tuple[str, ...]
     unused: tuple[str, ...]
+    input: InputStatistics | None = None
 
 
 @MODELS.register_module()
@@ -134,8 +162,10 @@ class Teacher(BaseModule):
         mean, std (Sequence[float], optional): how the teacher's input is
             normalised, of pixels in 0 to 255, frozen or online. Views come
             normalised for the student, and are normalised anew, see
-            :func:`renormalise`. Without them the teacher is meant to see
-            what the student sees.
+            :func:`renormalise`. Without them the teacher sees what the
+            student sees; where its file or the layout of that tells of
+            other statistics, loading it is an error, and where nothing
+            tells, a warning names what is assumed.
         channel_order (str, optional): ``'RGB'`` or ``'BGR'``, of the
             teacher's input, ``mean`` and ``std``; views in the other order
             are flipped. The data preprocessor has to tell that of the
@@ -267,6 +297,7 @@ class Teacher(BaseModule):
         self.input_size = None if input_size is None else tuple(input_size)
         # set by match_input; one affine map per channel
         self.student_input: InputStatistics | None = None
+        self._shares = False  # known once match_input was called
         self._flips = False
         self.register_buffer('input_scale', None, persistent=False)
         self.register_buffer('input_shift', None, persistent=False)
@@ -284,6 +315,7 @@ class Teacher(BaseModule):
             ValueError: if the teacher has its own, and those are unknown.
         """
         self.student_input = student
+        self._shares = self.input is None
         if self.input is None:
             return
         if student is None:
@@ -351,32 +383,42 @@ class Teacher(BaseModule):
             view = view * self.input_scale + self.input_shift
         return view
 
-    def _check_statistics(self, checkpoint: dict, source: str) -> None:
-        """Refuse the student's statistics where the file names others.
+    def _check_statistics(
+        self, trained: InputStatistics | None, source: str
+    ) -> None:
+        """Never share the student's statistics in silence.
 
-        Files of ours and of OpenMMLab carry the config of their run.
+        Args:
+            trained: of the network in the file, if known.
+            source: name of the file in messages.
+
+        Raises:
+            CheckpointError: if the student's are others.
         """
-        meta = checkpoint.get('meta')
-        text = meta.get('cfg') if isinstance(meta, dict) else None
-        if (
-            self.input is not None
-            or self.student_input is None
-            or not isinstance(text, str)
-        ):
+        if self.input is not None or not self._shares:
             return
-        try:
-            config = read_config(text)
-            model = config.get('model') or {}
-            trained = input_statistics(
-                model.get('data_preprocessor')
-                or config.get('data_preprocessor')
+        student = self.student_input
+        if trained is None or student is None:
+            MMLogger.get_current_instance().warning(
+                f'teacher checkpoint {source} sees its input as the student '
+                'does, '
+                + (
+                    f'{student}'
+                    if student is not None
+                    else 'whose data preprocessor does not say how'
+                )
+                + '; it was trained on '
+                + (
+                    f'{trained}'
+                    if trained is not None
+                    else 'what neither the file nor its layout tells'
+                )
+                + ': set teacher.mean and teacher.std if that is not the same'
             )
-        except (AttributeError, SyntaxError, ValueError):
-            return  # not of constants alone: nothing to compare
-        if trained is not None and not trained.agrees(self.student_input):
+        elif not trained.agrees(student):
             raise CheckpointError(
                 f'teacher checkpoint {source} was trained on {trained}, the '
-                f"student's input is {self.student_input}: set teacher.mean="
+                f"student's input is {student}: set teacher.mean="
                 f'{list(trained.mean)}, teacher.std={list(trained.std)}, '
                 f'teacher.channel_order={trained.channel_order!r}'
             )
@@ -436,7 +478,6 @@ class Teacher(BaseModule):
                 f'model.teacher.checkpoint={self.checkpoint}: {error}. Set '
                 'it to the file of the trained teacher'
             ) from error
-        self._check_statistics(checkpoint, str(path))
         self._load_extras(weights, str(path))
         source = f'teacher checkpoint {path}'
         parts, layout = map_weights(
@@ -447,6 +488,10 @@ class Teacher(BaseModule):
             self.prefix,
             source,
         )
+        trained = input_of_run(checkpoint) or trained_input(
+            layout, self.backbone, weights if self.layout == AUTO else None
+        )
+        self._check_statistics(trained, str(path))
         if self.head is not None:
             parts.update(self._head_weights(weights, layout, source))
         load_strictly(
@@ -468,6 +513,7 @@ class Teacher(BaseModule):
             layout=layout,
             keys=tuple(parts),
             unused=tuple(k for k, v in weights.items() if id(v) not in used),
+            input=trained,
         )
         self._compare_files()
         if self.by_reference:

@@ -12,7 +12,13 @@ from .collectives import (
 from .feature_queue import FeatureQueue
 from .gradient_reversal import GradientReversal, reverse_gradient
 from .input_statistics import InputStatistics, input_statistics
-from .layouts import LAYOUTS, find_weights, map_weights, recognise
+from .layouts import (
+    LAYOUTS,
+    find_weights,
+    map_weights,
+    recognise,
+    trained_input,
+)
 from .multi_crop_preprocessor import MultiCropPreprocessor
 from .plan import Duration, SetupError, TrainingPlan
 from .pre_relu import (
@@ -56,6 +62,7 @@ __all__ = [
     'reverse_gradient',
     'shuffle_rows',
     'sinkhorn',
+    'trained_input',
     'training_progress',
     'unshuffle_rows',
 ]

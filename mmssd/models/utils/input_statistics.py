@@ -1,5 +1,6 @@
 """How a network's input is normalised, and how to get from one to another."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,11 +62,37 @@ class InputStatistics:
         return InputStatistics(self.mean[::-1], self.std[::-1], other)
 
     def agrees(self, other: 'InputStatistics') -> bool:
-        """Whether two are the same, as far as their order is known."""
+        """Whether two are the same, as far as their order is known.
+
+        Products such as 0.485 x 255 agree with their rounded values.
+        """
         orders = {self.channel_order, other.channel_order} - {None}
-        return (self.mean, self.std) == (other.mean, other.std) and (
-            len(orders) < 2
+        return len(orders) < 2 and all(
+            math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
+            for a, b in zip(
+                self.mean + self.std, other.mean + other.std, strict=True
+            )
         )
+
+    @classmethod
+    def of_unit_pixels(
+        cls, mean: Sequence[float], std: Sequence[float]
+    ) -> 'InputStatistics':
+        """Return those of RGB pixels in 0 to 1, as other libraries say it."""
+        mean, std = (
+            tuple(round(255 * value, 6) for value in values)
+            for values in (mean, std)
+        )
+        return cls(mean, std, 'RGB')
+
+
+IMAGENET = InputStatistics.of_unit_pixels(
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)
+# the code of SwAV divides red by 0.228
+SWAV = InputStatistics.of_unit_pixels(
+    (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
+)
 
 
 def input_statistics(

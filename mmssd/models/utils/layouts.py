@@ -24,6 +24,7 @@ from .checkpoint import (
     extract_state_dict,
     find_prefix,
 )
+from .input_statistics import IMAGENET, SWAV, InputStatistics
 
 PARTS = ('backbone', 'neck')
 AUTO = 'auto'
@@ -441,6 +442,8 @@ class Layout:
         others: beginnings of keys that belong to neither part.
         ours: keys are ``backbone.*`` and ``neck.*`` already, under any
             prefix.
+        input: how the code that writes these files normalises images;
+            ``None`` if files of this layout come from codes that differ.
     """
 
     title: str
@@ -451,6 +454,7 @@ class Layout:
     projector: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     ours: bool = False
+    input: InputStatistics | None = None
 
 
 # first convolution of a backbone
@@ -490,6 +494,7 @@ LAYOUTS: dict[str, Layout] = {
         against=(r'^teacher_encoder_q\.',),
         networks=('encoder_q.', 'encoder_k.'),
         projector=('fc.',),
+        input=IMAGENET,
     ),
     'simclr': Layout(
         title='SimCLR, as SEED reads it',
@@ -501,6 +506,7 @@ LAYOUTS: dict[str, Layout] = {
         marks=(rf'^(?:{RESNET}|{MOBILE})$', SWAV_HEAD),
         projector=('projection_head.',),
         others=('prototypes.',),
+        input=SWAV,
     ),
     'byol': Layout(
         title='BYOL in PyTorch',
@@ -532,6 +538,7 @@ LAYOUTS: dict[str, Layout] = {
         rename=((r'^backbone\.', ''),),
         projector=('head.mlp.',),
         others=('head.last_layer.',),
+        input=IMAGENET,
     ),
     # 1q's map from student to teacher is its fc
     'compress': Layout(
@@ -539,6 +546,7 @@ LAYOUTS: dict[str, Layout] = {
         marks=(rf'^(?:{RESNET}|{MOBILE})$',),
         against=(SWAV_HEAD, SIMCLR_HEAD),
         projector=('fc.',),
+        input=IMAGENET,
     ),
     'seed': Layout(
         title='SEED',
@@ -546,6 +554,7 @@ LAYOUTS: dict[str, Layout] = {
         against=(r'^(?:student|teacher)\.(?:backbone|head)\.',),
         networks=('student.', 'teacher.'),
         projector=('fc.',),
+        input=IMAGENET,
     ),
     # the teacher, loaded from MoCo's file, is saved along
     'disco': Layout(
@@ -553,12 +562,14 @@ LAYOUTS: dict[str, Layout] = {
         marks=(r'^encoder_q\.', r'^teacher_encoder_q\.'),
         networks=('encoder_q.', 'encoder_k.', 'teacher_encoder_q.'),
         projector=('fc.',),
+        input=IMAGENET,
     ),
     'torchvision': Layout(
         title='torchvision',
         marks=(rf'^(?:{RESNET}|{MOBILE})$',),
         against=(SWAV_HEAD, SIMCLR_HEAD),
         others=('fc.', 'classifier.'),
+        input=IMAGENET,
     ),
     'timm': Layout(
         title='timm',
@@ -567,6 +578,45 @@ LAYOUTS: dict[str, Layout] = {
         others=CLASSIFIERS,
     ),
 }
+
+
+def trained_input(
+    layout: str,
+    backbone: nn.Module,
+    weights: Mapping[str, Tensor] | None = None,
+) -> InputStatistics | None:
+    """Say how the network of a published file saw its images in training.
+
+    Models of timm say so themselves, by the ``pretrained_cfg`` of their
+    name.
+
+    Args:
+        layout: as which the file was read.
+        backbone: what it was read for.
+        weights: of the file, if the layout was found by its keys: where
+            several layouts fit that disagree, nothing is known.
+
+    Returns:
+        ``None`` if it is not known.
+    """
+    names = {layout}
+    inner = getattr(backbone, 'timm_model', None)
+    if weights is not None:
+        names.update(recognise(weights))
+        names.update(['timm'] if inner is not None else [])
+    found = set()
+    for name in names:
+        if name != 'timm':
+            found.add(LAYOUTS[name].input)
+            continue
+        cfg = getattr(inner, 'pretrained_cfg', None) or {}
+        mean, std = cfg.get('mean'), cfg.get('std')
+        found.add(
+            None
+            if mean is None or std is None
+            else InputStatistics.of_unit_pixels(mean, std)
+        )
+    return found.pop() if len(found) == 1 else None
 
 
 def find_weights(

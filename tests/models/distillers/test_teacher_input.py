@@ -1,9 +1,13 @@
 """A teacher sees its own mean, std, channel order and size."""
 
+import logging
+
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
+from mmpretrain.models.backbones import ResNet, TIMMBackbone
 from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
 from torch import nn
 
@@ -11,6 +15,7 @@ from mmssd.evaluation.features import extract_features
 from mmssd.models.distillers.distiller import Distiller
 from mmssd.models.distillers.teacher import Teacher
 from mmssd.models.utils.input_statistics import InputStatistics
+from mmssd.models.utils.layouts import LAYOUTS, trained_input
 
 STUDENT = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
 TEACHER = dict(mean=[123.675, 116.28, 103.53], std=[58.14, 57.12, 57.375])
@@ -262,3 +267,163 @@ def test_the_statistics_of_the_file_are_not_ignored(place, tmp_path):
 )
 def test_a_file_that_says_the_same_or_nothing(text, tmp_path):
     assert teach(file_of_run(tmp_path, text)).sha256
+
+
+# --- files that carry none --------------------------------------------------
+
+# as the codes write them, of pixels in 0 to 1
+MEANS = (0.485, 0.456, 0.406)
+STDS = (0.229, 0.224, 0.225)
+RED = (0.228, 0.224, 0.225)
+KNOWN = {
+    'compress': STDS,
+    'dino': STDS,
+    'disco': STDS,
+    'moco': STDS,
+    'seed': STDS,
+    'swav': RED,
+    'torchvision': STDS,
+}
+
+
+def scaled(values):
+    return [255 * value for value in values]
+
+
+def narrow(prefix=''):
+    backbone = ResNet(18, stem_channels=8, base_channels=8)
+    return {prefix + k: v for k, v in backbone.state_dict().items()}
+
+
+FILES = {
+    'compress': narrow,
+    'dino': lambda: narrow('teacher.backbone.'),
+    'disco': lambda: {
+        **narrow('module.encoder_q.'),
+        **narrow('module.teacher_encoder_q.'),
+    },
+    'moco': lambda: narrow('module.encoder_q.'),
+    'seed': lambda: {
+        **narrow('module.student.'),
+        **narrow('module.teacher.'),
+    },
+    'swav': lambda: {
+        **narrow('module.'),
+        'module.prototypes.weight': torch.ones(3, 2),
+    },
+    'torchvision': lambda: {
+        **narrow(),
+        'fc.weight': torch.ones(2, 64),
+        'fc.bias': torch.ones(2),
+    },
+    # written by codes that differ
+    'byol': lambda: narrow('module.online_network.'),
+    'mmpretrain': lambda: narrow('backbone.'),
+    'mmssd': lambda: narrow('backbone.'),
+    'simclr': lambda: {
+        **narrow(),
+        'fc.0.weight': torch.ones(4, 64),
+        'fc.3.weight': torch.ones(2, 4),
+    },
+    'timm': narrow,
+}
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Collect what is logged as a warning."""
+    logger = MMLogger.get_instance('teacher-input')
+    messages = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def published(folder, layout, student, read_as=None, **kwargs):
+    path = folder / 'published.pth'
+    torch.save(dict(state_dict=FILES[layout]()), path)
+    teacher = Teacher(
+        ResNet(18, stem_channels=8, base_channels=8),
+        checkpoint=str(path),
+        layout=read_as or layout,
+        **kwargs,
+    )
+    teacher.match_input(student)
+    teacher.init_weights()
+    return teacher
+
+
+def test_every_layout_is_known_or_said_not_to_be():
+    assert set(FILES) == set(LAYOUTS)
+    backbone = nn.Identity()
+    assert {
+        name: trained_input(name, backbone)
+        for name in LAYOUTS
+        if trained_input(name, backbone) is not None
+    } == {
+        name: InputStatistics(
+            [123.675, 116.28, 103.53],
+            [58.14 if std is RED else 58.395, 57.12, 57.375],
+            'RGB',
+        )
+        for name, std in KNOWN.items()
+    }
+
+
+@pytest.mark.parametrize('auto', [False, True], ids=['named', 'auto'])
+@pytest.mark.parametrize('layout', sorted(KNOWN))
+def test_a_known_layout_is_not_shared_in_silence(layout, auto, tmp_path, said):
+    other = STDS if layout == 'swav' else RED
+    student = InputStatistics(scaled(MEANS), scaled(other), 'RGB')
+    read_as = 'auto' if auto else None
+    # keys of timm's, too, whose models differ
+    if auto and layout in ('compress', 'torchvision'):
+        published(tmp_path, layout, student, read_as)
+        assert 'neither the file nor its layout tells' in said[-1]
+        return
+    with pytest.raises(ValueError) as error:
+        published(tmp_path, layout, student, read_as)
+    red = 58.14 if layout == 'swav' else 58.395
+    for words in (
+        f'set teacher.mean=[123.675, 116.28, 103.53], teacher.std=[{red}, ',
+        f"student's input is {student}",
+        "teacher.channel_order='RGB'",
+    ):
+        assert words in str(error.value)
+    # given, or the same but for rounding: nothing to say
+    given = dict(mean=scaled(MEANS), std=scaled(KNOWN[layout]))
+    published(tmp_path, layout, student, read_as, **given)
+    same = InputStatistics(*given.values(), 'RGB')
+    published(tmp_path, layout, same, read_as)
+    assert not said
+
+
+@pytest.mark.parametrize('layout', sorted(set(FILES) - set(KNOWN)))
+def test_an_unknown_layout_is_assumed_aloud(layout, tmp_path, said):
+    student = InputStatistics(STUDENT['mean'], STUDENT['std'], 'RGB')
+    published(tmp_path, layout, student)
+    assert str(student) in said[0]
+    assert 'neither the file nor its layout tells' in said[0]
+    assert 'set teacher.mean and teacher.std' in said[0]
+    published(tmp_path, layout, student, **TEACHER)
+    assert len(said) == 1
+
+
+def test_a_student_that_is_not_known(tmp_path, said):
+    published(tmp_path, 'swav', None)
+    assert 'whose data preprocessor does not say how' in said[0]
+    assert 'std=(58.14, 57.12, 57.375)' in said[0]
+
+
+def test_models_of_timm_say_it_themselves():
+    inception = TIMMBackbone('tf_mobilenetv3_small_minimal_100')
+    cfg = inception.timm_model.pretrained_cfg
+    assert cfg['mean'] == (0.5, 0.5, 0.5)
+    found = trained_input('timm', inception)
+    assert found == InputStatistics([127.5] * 3, [127.5] * 3, 'RGB')
+    # read as another's file, that one counts
+    assert trained_input('moco', inception).mean[0] == 123.675
+    # found by its keys, and they fit both: not known
+    assert trained_input('dino', inception, {'conv1.weight': 0}) is None

@@ -40,6 +40,17 @@ def test_agrees():
     assert plain.agrees(rgb) and bgr.agrees(plain) and rgb.agrees(rgb)
     assert not rgb.agrees(bgr)
     assert not plain.agrees(InputStatistics(STD, STD))
+    near = InputStatistics((120.00001, *MEAN[1:]), STD)
+    assert plain.agrees(near)
+    assert not plain.agrees(InputStatistics((120.01, *MEAN[1:]), STD))
+
+
+def test_of_pixels_in_0_to_1():
+    # 255 x 0.485 = 123.675, 255 x 0.229 = 58.395
+    found = InputStatistics.of_unit_pixels((0.485, 0.5, 0), (0.229, 1, 0.5))
+    assert found == InputStatistics(
+        (123.675, 127.5, 0), (58.395, 255, 127.5), 'RGB'
+    )
 
 
 @pytest.mark.parametrize('rgb', [True, False])
