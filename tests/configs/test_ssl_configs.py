@@ -88,6 +88,7 @@ def test_views(stem):
 def test_byols_second_views_are_solarised():
     config = load_config(FOLDER / f'{FAMILY[1]}.py')
     first, second = config.train_dataloader.dataset.pipeline[1].transforms
+    assert [first[0].interpolation, second[0].interpolation] == ['bicubic'] * 2
     assert [t.prob for t in first if t.type == 'GaussianBlur'] == [1.0]
     assert [t.prob for t in second if t.type == 'GaussianBlur'] == [0.1]
     assert [t.type for t in first].count('Solarize') == 0
