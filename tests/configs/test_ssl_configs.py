@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import Compose
+from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
@@ -68,6 +69,43 @@ def test_takes_a_step(path):
     }
     assert {'backbone', 'neck'} <= moved
     assert 'momentum' not in moved  # a copy until the next step
+
+
+@pytest.mark.parametrize(
+    ('stem', 'theirs'),
+    zip(
+        FAMILY,
+        (
+            'simclr/simclr_resnet50_8xb32-coslr-200e_in1k.py',
+            'byol/byol_resnet50_16xb256-coslr-200e_in1k.py',
+        ),
+        strict=True,
+    ),
+)
+def test_projectors_have_the_layers_of_mmpretrain(stem, theirs):
+    """But for the width that the backbone gives."""
+    config = load_config(FOLDER / f'{stem}.py').model
+    theirs = get_config(f'mmpretrain::{theirs}').model
+    norm = dict(type='BN1d')  # theirs is synchronised by its type
+    hidden = theirs.neck.hid_channels
+    widths = dict(
+        in_channels=512,
+        hid_channels=512 if hidden == 2048 else hidden,
+        norm_cfg=norm,
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        ours, expected = (
+            [tuple(p.shape) for p in MODELS.build(neck).parameters()]
+            for neck in (config.neck, dict(theirs.neck, **widths))
+        )
+        assert ours == expected
+        if 'byol' not in stem:
+            return
+        head = MODELS.build(config.heads.prediction)
+        predictor = MODELS.build(dict(theirs.head.predictor, norm_cfg=norm))
+    assert [tuple(p.shape) for p in head.predictor.parameters()] == [
+        tuple(p.shape) for p in predictor.parameters()
+    ]
 
 
 @pytest.mark.parametrize('stem', FAMILY)

@@ -11,7 +11,7 @@ model = dict(
         num_layers=2,
         with_bias=True,
         with_last_bn=False,
-        with_last_bias=True,
+        with_last_bias=False,
         norm_cfg=dict(type='BN1d'),
     ),
     # a forward pass for each crop, as in the published code

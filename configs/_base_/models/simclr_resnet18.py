@@ -9,9 +9,11 @@ model = dict(
         hid_channels=512,
         out_channels=128,
         num_layers=2,
-        with_bias=True,
-        with_last_bn=False,
-        with_last_bias=True,
+        # no biases, and batch norm after the last layer, too: as the
+        # published code and mmpretrain
+        with_bias=False,
+        with_last_bn=True,
+        with_last_bias=False,
         norm_cfg=dict(type='BN1d'),
     ),
     heads=dict(contrast=dict(type='InstanceContrastHead', temperature=0.1)),

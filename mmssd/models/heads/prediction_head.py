@@ -18,9 +18,10 @@ class PredictionHead(DistillHead):
         \lVert u(q(s_{n1})) - u(k_{n2}) \rVert^2 +
         \lVert u(q(s_{n2})) - u(k_{n1}) \rVert^2 \big)
 
-    with the predictor q (linear, batch norm, ReLU, linear), unit rows u, the
-    student's embeddings s of the first two global crops and the momentum
-    student's k. `Bootstrap Your Own Latent
+    with the predictor q (linear, batch norm, ReLU, linear without bias, as in
+    the published code and mmpretrain), unit rows u, the student's embeddings
+    s of the first two global crops and the momentum student's k.
+    `Bootstrap Your Own Latent
     <https://arxiv.org/abs/2006.07733>`_, eq. 2. The momentum rises to 1:
     ``model.momentum=dict(decay=0.99, final_decay=1.0)``.
 
@@ -71,7 +72,7 @@ class PredictionHead(DistillHead):
             nn.Linear(embed_dim, hid_channels),
             nn.BatchNorm1d(hid_channels),
             nn.ReLU(inplace=True),
-            nn.Linear(hid_channels, embed_dim),
+            nn.Linear(hid_channels, embed_dim, bias=False),
         )
 
     def loss(self, step: Step) -> dict[str, Tensor]:

@@ -25,18 +25,16 @@ def make_step(seed=0):
 
 def in_numpy(head, rows):
     first, norm, _, last = head.predictor
-    first, last = (
-        (m.weight.detach().numpy(), m.bias.detach().numpy())
-        for m in (first, last)
-    )
+    weight, bias = (p.detach().numpy() for p in (first.weight, first.bias))
+    assert last.bias is None
 
     def unit(x):
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
     def predict(x):
-        x = x @ first[0].T + first[1]
+        x = x @ weight.T + bias
         x = (x - x.mean(0)) / np.sqrt(x.var(0) + norm.eps)
-        return np.maximum(x, 0) @ last[0].T + last[1]
+        return np.maximum(x, 0) @ last.weight.detach().numpy().T
 
     s1, s2, k1, k2 = rows.detach().numpy()
     terms = [
