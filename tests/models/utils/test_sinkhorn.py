@@ -231,3 +231,19 @@ def test_two_processes_with_absent_rows(two_processes):
     codes = torch.cat(two_processes(own_share, scores, (6, 6), mask))
     torch.testing.assert_close(codes, sinkhorn(scores, mask=mask))
     torch.testing.assert_close(codes[mask], sinkhorn(scores[mask]))
+
+
+def share_of_mmpretrain(scores):
+    """Run on a worker: its codes of this rank's rows."""
+    own = scores.chunk(2)[dist.get_rank()].clone()
+    return distributed_sinkhorn(own, 3, dist.get_world_size(), 0.05)
+
+
+@pytest.mark.dist
+def test_mmpretrain_differs_in_two_processes(two_processes):
+    """Its sums over images are those of one process: ours it has to be."""
+    scores = cosines(12, 5).double()
+    codes = torch.cat(two_processes(share_of_mmpretrain, scores))
+    alone = [sinkhorn(half) for half in scores.chunk(2)]
+    torch.testing.assert_close(codes, torch.cat(alone), rtol=1e-6, atol=1e-9)
+    assert (codes - sinkhorn(scores)).abs().max() > 0.05
