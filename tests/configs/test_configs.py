@@ -31,7 +31,7 @@ CONTRAST = [
     )
     or (
         path.parent.name == 'baselines'
-        and path.stem.startswith(('mocov2_', 'swav_', 'dino_'))
+        and path.stem.startswith(('mocov1_', 'mocov2_', 'swav_', 'dino_'))
     )
 ]
 CONTRAST_FAMILY = (
@@ -310,6 +310,26 @@ def test_schedule_of_moco(name, epochs):
         expected = 0.03 * (1 + math.cos(math.pi * epoch / epochs)) / 2
         assert optimizer.param_groups[0]['lr'] == pytest.approx(expected)
         scheduler.step()
+
+
+def test_recipe_of_moco_v1():
+    """Linear projector, no blur, temperature 0.07, two drops."""
+    config = load_config(
+        ROOT / 'configs/baselines/mocov1_resnet50_8xb32-steplr-200e_in1k.py'
+    )
+    assert config.model.heads.contrast.temperature == 0.07
+    assert config.model.neck.type == 'LinearNeck'
+    (scheduler,) = config.param_scheduler
+    assert scheduler.milestones == [120, 160] and scheduler.gamma == 0.1
+    assert config.optim_wrapper.optimizer.lr == 0.03
+    views = config.train_dataloader.dataset.pipeline[1]
+    assert views.num_views == 2
+    assert [t.type for t in views.transforms[0]] == [
+        'RandomResizedCrop',
+        'RandomGrayscale',
+        'ColorJitter',
+        'RandomFlip',
+    ]
 
 
 def test_schedules_of_dino():

@@ -2,6 +2,12 @@
 #
 # A leaf takes it by
 #     model = dict(teacher=_base_.moco_v1_resnet50_200e)
+# One of your own comes from baselines/mocov1_resnet50_8xb32-steplr-200e_in1k:
+#     model = dict(
+#         teacher=dict(
+#             checkpoint='work_dirs/mocov1_resnet50_8xb32-steplr-200e_in1k/'
+#             'epoch_200.pth',
+#             layout='mmssd'))
 moco_v1_resnet50_200e = dict(
     type='Teacher',
     backbone=dict(type='ResNet', depth=50),
