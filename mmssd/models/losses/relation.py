@@ -7,12 +7,16 @@ from torch import Tensor, nn
 
 from .embedding_mse import check_rows
 
+# rows closer than this have no direction: their difference is rounding
+SHORTEST = 1e-6
+
 
 def _distances(rows: Tensor) -> Tensor:
     """Euclidean distances over the mean of the positive ones, ``(N, N)``."""
-    square = rows.square().sum(dim=1)
-    squared = square[:, None] + square - 2 * rows @ rows.t()
-    distances = squared.clamp(min=1e-12).sqrt()
+    # from differences: the expanded square cancels where rows are alike
+    distances = torch.cdist(
+        rows, rows, compute_mode='donot_use_mm_for_euclid_dist'
+    ).clamp(min=SHORTEST)
     own = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     distances = distances.masked_fill(own, 0)
     positive = distances > 0
@@ -31,7 +35,8 @@ def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
     with :math:`\mu` the mean of the positive distances of each network and
     the smooth l1 loss :math:`\ell_\delta` (beta 1). `Relational Knowledge
     Distillation <https://arxiv.org/abs/1904.05068>`_, eq. 6 and 7; squared
-    distances are clamped at 1e-12 and the diagonal is zero.
+    distances, taken from differences, are clamped at 1e-12 and the diagonal
+    is zero.
 
     Args:
         student: ``(N, D_S)`` rows, used as given.
@@ -53,7 +58,9 @@ def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def _angles(rows: Tensor) -> Tensor:
     """Cosines of the angles at every vertex j, ``(N, N, N)``."""
     edges = rows[None] - rows[:, None]  # [j, i] = e_i - e_j
-    edges = F.normalize(edges, dim=2)
+    squared = edges.square().sum(dim=2, keepdim=True)
+    long = squared > SHORTEST**2
+    edges = torch.where(long, edges / squared.where(long, 1).sqrt(), 0)
     return edges @ edges.transpose(1, 2)
 
 
@@ -65,8 +72,9 @@ def relation_angle(student: Tensor, teacher: Tensor) -> Tensor:
         \cos \angle s_i s_j s_k, \cos \angle t_i t_j t_k \big)
 
     `Relational Knowledge Distillation <https://arxiv.org/abs/1904.05068>`_,
-    eq. 9 and 10, with the smooth l1 loss (beta 1); edges of length zero
-    count with cosine 0. Needs ``N^3`` numbers per network.
+    eq. 9 and 10, with the smooth l1 loss (beta 1). Edges not longer than
+    1e-6, which in float32 are rounding, count with cosine 0 and without
+    gradient. Needs ``N^3`` numbers per network.
 
     Args:
         student: ``(N, D_S)`` rows, used as given.

@@ -13,6 +13,7 @@ from mmssd.models.losses import (
     relation_angle,
     relation_distance,
 )
+from mmssd.models.losses.relation import _angles
 
 
 def rows(*shape):
@@ -116,6 +117,41 @@ def test_relations_of_equal_rows_are_finite():
     (relation_distance(s, torch.randn(4, 3))).backward()
     (relation_angle(s, torch.randn(4, 3))).backward()
     assert torch.isfinite(s.grad).all()
+
+
+@pytest.mark.parametrize('gap', [0.0, 1e-7])
+def test_a_pair_that_coincides_has_no_say_in_angles(gap):
+    s = torch.randn(4, 3)
+    s[1] = s[0] + gap / 3**0.5
+    s.requires_grad_()
+    loss = relation_angle(s, torch.randn(4, 3))
+    loss.backward()
+    assert s.grad.abs().max() < 10
+    # the pair's edges count with cosine 0: (1, 0) seen from 0, and back
+    angles = _angles(s.detach())
+    assert (angles[0, 1] == 0).all() and (angles[1, :, 0] == 0).all()
+    assert (angles[2].diagonal()[[0, 1, 3]] - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize('spread', [1e-3, 1e-4])
+@pytest.mark.parametrize('function', [relation_distance, relation_angle])
+def test_relations_of_nearly_equal_rows_are_accurate(function, spread):
+    base = F.normalize(torch.randn(1, 128), dim=1)
+    s = (base + spread * torch.randn(16, 128) / 128**0.5).requires_grad_()
+    t = torch.randn(16, 8)
+    exact = s.detach().double().requires_grad_()
+    loss, expected = function(s, t), function(exact, t.double())
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    error = (s.grad - exact.grad).norm() / exact.grad.norm()
+    assert error < 1e-4
+    if function is relation_distance:
+        slow = slow_relations(exact.detach())[0]
+        target = slow_relations(t.double())[0]
+        assert expected.item() == pytest.approx(
+            F.smooth_l1_loss(slow, target).item()
+        )
 
 
 # --- attention --------------------------------------------------------------
