@@ -118,6 +118,12 @@ def similarity_distillation(
     backward pass is the gradient of the student rows, N x D. Second
     derivatives are not available.
 
+    Precision: under autocast, too, the value is within 1e-4 (relative) of
+    that in float64 on the same rows, down to a teacher temperature of 1e-4.
+    Rows that a network gives in bfloat16 are rounded before they come here:
+    that moves a cosine by at most :math:`2^{-8}`, 0.004, if both of its rows
+    are, so a teacher's logit by :math:`0.004 / \tau_T`.
+
     Args:
         student: ``(N, D)`` rows, normalised here.
         teacher: ``(N, D)`` rows of the same images, normalised here; used

@@ -129,6 +129,43 @@ def test_autocast_keeps_float32_scores():
     assert abs(loss.item() / exact.item() - 1) < 1e-4
 
 
+@pytest.mark.parametrize('temperatures', [(0.2, 0.01), (0.07, 1e-4)])
+def test_bfloat16_rows_under_autocast(temperatures):
+    student, teacher = (rows(8, 16).bfloat16() for _ in range(2))
+    queue = F.normalize(teacher.float() + 1e-3 * rows(8, 16).float(), dim=1)
+    given = student.clone().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = similarity_distillation(given, teacher, queue, *temperatures)
+    loss.backward()
+    same = student.double().requires_grad_()
+    exact = similarity_distillation(
+        same, teacher.double(), queue.double(), *temperatures
+    )
+    exact.backward()
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() / exact.item() - 1) < 1e-4
+    # the gradient goes back to bfloat16: 8 significant bits
+    assert given.grad.dtype == torch.bfloat16
+    error = (given.grad.double() - same.grad).norm() / same.grad.norm()
+    assert error < 2**-8
+
+
+def test_rows_in_bfloat16_move_a_cosine_by_the_stated_bound():
+    """Over one anchor and the own one, the loss tells the cosine."""
+    for _ in range(20):
+        student, teacher, anchor = (rows(1, 16) for _ in range(3))
+        cosines = []
+        for cast in (lambda x: x, lambda x: x.bfloat16()):
+            s, t, d = map(cast, (student, teacher, anchor))
+            # the target is the own anchor: L = log(1 + exp(s d - s t))
+            loss = similarity_distillation(
+                s, t, F.normalize(d.double(), dim=1), 1.0, 1e-4
+            )
+            cosines.append(loss.double().expm1().log().item())
+        # s d and s t each by 2^-8
+        assert abs(cosines[0] - cosines[1]) < 2 * 2**-8
+
+
 def test_backward_keeps_no_scores():
     """Of N x K scores nothing is kept: only the N x D gradient."""
     student = torch.randn(16, 8, requires_grad=True)
