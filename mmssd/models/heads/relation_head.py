@@ -1,5 +1,6 @@
 """Relations of a batch: RKD."""
 
+import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor
@@ -52,10 +53,9 @@ class RelationHead(DistillHead):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return the terms that have a factor."""
-        student, teacher = (
-            F.normalize(network.embeddings[0].float(), dim=1)
-            for network in (step.student, step.teacher)
-        )
+        rows = [s.embeddings[0] for s in (step.student, step.teacher)]
+        dtype = torch.promote_types(rows[0].dtype, torch.float32)
+        student, teacher = (F.normalize(r.to(dtype), dim=1) for r in rows)
         return {
             name: weight * function(student, teacher)
             for name, (function, weight) in self.factors.items()

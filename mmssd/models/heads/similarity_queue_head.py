@@ -229,7 +229,8 @@ class SimilarityQueueHead(DistillHead):
         """Let one crop of each image enter, into all queues in step."""
 
         def unit(rows: Tensor) -> Tensor:
-            return F.normalize(rows.float(), dim=1)
+            dtype = torch.promote_types(rows.dtype, torch.float32)
+            return F.normalize(rows.to(dtype), dim=1)
 
         self.queue.enqueue(unit(teacher[0]))
         if self.small_queue is not None:

@@ -169,6 +169,23 @@ def test_relations_of_unit_rows_of_the_first_crop():
         RelationHead(0, 0)
 
 
+def test_relations_stay_in_float64():
+    s, t = rows(1)[0].double(), rows(1)[0].double()
+    step = Step(
+        student=Encodings(embeddings=[s]), teacher=Encodings(embeddings=[t])
+    )
+    terms = RelationHead().loss(step)
+    s, t = F.normalize(s, dim=1), F.normalize(t, dim=1)
+    for name, function in (
+        ('loss_distance', relation_distance),
+        ('loss_angle', relation_angle),
+    ):
+        assert terms[name].dtype == torch.float64
+        torch.testing.assert_close(
+            terms[name], function(s, t), rtol=1e-12, atol=0
+        )
+
+
 def maps(channels):
     return [
         (torch.randn(2, channels, 4, 4), torch.randn(2, 2 * channels, 2, 2))

@@ -84,6 +84,20 @@ def test_the_queue_is_read_before_it_is_written():
     assert int(head.queue.pointer) == 1
 
 
+def test_float64_stays_float64():
+    """A queue in float64 holds what was not rounded on the way."""
+    head = SimilarityQueueHead(D, K).double()
+    generator = torch.Generator().manual_seed(3)
+    s, t = torch.randn(2, N, D, generator=generator, dtype=torch.float64)
+    step = Step(
+        student=Encodings(embeddings=[s]), teacher=Encodings(embeddings=[t])
+    )
+    assert head.loss(step)['loss_similarity'].dtype == torch.float64
+    torch.testing.assert_close(
+        head.queue.features[:N], unit(t), rtol=0, atol=1e-15
+    )
+
+
 def test_evaluation_leaves_the_queue_alone():
     head = SimilarityQueueHead(D, K).eval()
     before = head.queue.features.clone()
