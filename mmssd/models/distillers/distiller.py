@@ -264,6 +264,13 @@ class Distiller(BaseSelfSupervisor):
             and self._network(name).neck is not None
         }
         for name, head in self.heads.items():
+            if hasattr(head, 'check_widths'):
+                try:
+                    head.check_widths(
+                        widths.get('student'), widths.get('teacher')
+                    )
+                except ValueError as error:
+                    raise ValueError(f'head {name!r}: {error}') from error
             wanted = getattr(head, 'embed_dim', None)
             for network, width in widths.items():
                 used = 'embeddings' in getattr(head.needs, network)

@@ -10,6 +10,16 @@ from ..utils.plan import SetupError
 from ..utils.step import Needs, Step
 from .base_head import DistillHead
 
+MAPS = 'featmap'  # what transformers of mmpretrain call it
+
+
+def _no_maps(whose: str) -> str:
+    return (
+        f'AttentionTransferHead compares maps (N, C, H, W), but the {whose} '
+        f'gives vectors or tokens: set its out_type={MAPS!r}, if it has one, '
+        'or take another backbone'
+    )
+
 
 @MODELS.register_module()
 class AttentionTransferHead(DistillHead):
@@ -28,7 +38,9 @@ class AttentionTransferHead(DistillHead):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
-        ValueError: for no stage or a negative factor; in training, for a
+        ValueError: for no stage or a negative factor; for a backbone that
+            gives vectors or tokens instead of maps, when the model is built
+            if its ``out_type`` tells, else in training; in training, for a
             stage that a backbone does not give or maps that do not agree.
     """
 
@@ -53,6 +65,18 @@ class AttentionTransferHead(DistillHead):
         self.stages = tuple(stages)
         self.weight = weight
 
+    def check_networks(self, student, teacher) -> None:
+        """Refuse transformers that are set to give no maps."""
+        for name, backbone in (('student', student), ('teacher', teacher)):
+            kind = getattr(backbone, 'out_type', MAPS)
+            if kind != MAPS:
+                raise ValueError(
+                    _no_maps(
+                        f'backbone of the {name}, {type(backbone).__name__} '
+                        f'with out_type={kind!r},'
+                    )
+                )
+
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return ``loss_attention``."""
         maps = {
@@ -66,6 +90,12 @@ class AttentionTransferHead(DistillHead):
                         f'stages={self.stages}, but the backbone of the '
                         f'{name} gives {len(outputs)} output(s): set its '
                         'out_indices'
+                    )
+                shape = tuple(outputs[stage].shape)
+                if len(shape) != 4:
+                    raise SetupError(
+                        _no_maps(f'backbone of the {name}')
+                        + f' (stage {stage} has shape {shape})'
                     )
         total = sum(
             attention_transfer(maps['student'][stage], maps['teacher'][stage])

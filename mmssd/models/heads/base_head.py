@@ -67,6 +67,20 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
             ValueError: naming what differs.
         """
 
+    def check_widths(self, student, teacher) -> None:
+        """Refuse embeddings that do not fit the head, on construction.
+
+        Does nothing by default.
+
+        Args:
+            student: width of what the student's projector gives, ``None``
+                if there is none or it is not known.
+            teacher: likewise.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+
     def check(self, plan: TrainingPlan) -> None:
         """Refuse a training that cannot work, before it starts.
 

@@ -117,6 +117,29 @@ class EmbeddingHead(DistillHead):
             teacher_views=self.views,
         )
 
+    def check_widths(self, student, teacher) -> None:
+        """Compare the projectors with each other, or with the linear map."""
+        if self.field != 'embeddings':
+            return
+        if self.projector is None:
+            if student and teacher and student != teacher:
+                raise ValueError(
+                    f'EmbeddingHead compares embeddings, but the neck of the '
+                    f'student gives width {student}, that of the teacher '
+                    f'{teacher}: make neck.out_channels of both equal, or '
+                    'give student_dim and teacher_dim for a linear map'
+                )
+            return
+        for name, width, wanted in (
+            ('student', student, self.projector.in_features),
+            ('teacher', teacher, self.projector.out_features),
+        ):
+            if width and width != wanted:
+                raise ValueError(
+                    f'{name}_dim={wanted} of EmbeddingHead, but the neck of '
+                    f'the {name} gives width {width}: set it so'
+                )
+
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return ``loss_embedding``."""
         number = step.num_global if self.views == 'global' else None

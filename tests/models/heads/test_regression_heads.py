@@ -3,8 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.registry import MODELS
+from torch import nn
 
+from mmssd.models.distillers.distiller import Distiller
+from mmssd.models.distillers.teacher import Teacher
 from mmssd.models.heads import (
     AttentionTransferHead,
     EmbeddingHead,
@@ -16,6 +20,7 @@ from mmssd.models.losses import (
     relation_angle,
     relation_distance,
 )
+from mmssd.models.necks.mlp_neck import MLPNeck
 from mmssd.models.utils.plan import SetupError
 from mmssd.models.utils.step import Encodings, Step
 
@@ -153,6 +158,33 @@ def test_widths_that_do_not_fit():
             head.loss(step(1, 1, field='features'))
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(), 'the student gives width 4, that of the teacher 3'),
+        (dict(student_dim=5, teacher_dim=3), 'student_dim=5 .* width 4'),
+        (dict(student_dim=4, teacher_dim=5), 'teacher_dim=5 .* width 3'),
+    ],
+)
+def test_projectors_that_do_not_fit(arguments, message):
+    """Refused as the model is built, not by the first batch."""
+
+    def build(**arguments):
+        return Distiller(
+            backbone=nn.Conv2d(3, 6, 1),
+            neck=MLPNeck(6, 2, 4),
+            teacher=Teacher(
+                nn.Conv2d(3, 6, 1), MLPNeck(6, 2, 3), checkpoint='given'
+            ),
+            heads=dict(pull=dict(type='EmbeddingHead', **arguments)),
+        )
+
+    with pytest.raises(ValueError, match=f"head 'pull': .*{message}"):
+        build(**arguments)
+    loss = build(student_dim=4, teacher_dim=3).loss([torch.ones(2, 3, 1, 1)])
+    assert loss['pull.loss_embedding'].isfinite()
+
+
 # --- RelationHead and AttentionTransferHead ---------------------------------
 
 
@@ -209,3 +241,51 @@ def test_attention_of_the_stages():
         AttentionTransferHead((2,)).loss(given)
     with pytest.raises(ValueError, match='stages is empty'):
         AttentionTransferHead(())
+
+
+@pytest.mark.parametrize('shape', [(2, 5), (2, 9, 5)])
+@pytest.mark.parametrize('name', ['student', 'teacher'])
+def test_attention_of_vectors(name, shape):
+    given = Step(
+        **{
+            network: Encodings(feature_maps=[(torch.ones(2, 3, 4, 4),)])
+            for network in {'student', 'teacher'} - {name}
+        },
+        **{name: Encodings(feature_maps=[(torch.ones(shape),)])},
+    )
+    with pytest.raises(SetupError) as error:
+        AttentionTransferHead().loss(given)
+    said = str(error.value)
+    assert f'backbone of the {name} gives vectors or tokens' in said
+    assert str(shape) in said and 'take another backbone' in said
+
+
+def vit(**kwargs):
+    arch = dict(
+        embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=8
+    )
+    return VisionTransformer(arch, img_size=32, patch_size=16, **kwargs)
+
+
+@pytest.mark.parametrize('name', ['student', 'teacher'])
+def test_attention_of_a_transformer_that_gives_its_class_token(name):
+    """Refused as the model is built, before a teacher is loaded."""
+    networks = dict(student=vit(out_type='featmap'))
+    networks['teacher'] = vit(out_type='featmap')
+    networks[name] = vit()
+
+    def build():
+        return Distiller(
+            backbone=networks['student'],
+            teacher=Teacher(networks['teacher'], checkpoint='given'),
+            heads=dict(attention=dict(type='AttentionTransferHead')),
+        )
+
+    with pytest.raises(ValueError, match='compares maps') as error:
+        build()
+    assert f"{name}, VisionTransformer with out_type='cls_token'" in str(
+        error.value
+    )
+    networks[name] = vit(out_type='featmap')
+    loss = build().loss([torch.randn(2, 3, 32, 32)])
+    assert loss['attention.loss_attention'].isfinite()
