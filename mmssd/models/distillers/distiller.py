@@ -1,6 +1,7 @@
 """The self-supervised distillation algorithm."""
 
 import torch
+from mmengine.logging import MMLogger
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -71,6 +72,24 @@ def neck_widths(neck: nn.Module | None) -> tuple[int | None, int | None]:
     )
 
 
+def _restart_momentum(distiller: 'Distiller', incompatible) -> None:
+    """Let the average begin at a student that was loaded without it.
+
+    Weights to start from are loaded after ``init_weights()``, so the average
+    would be that of other weights. A hook of ``load_state_dict`` and of
+    mmengine's own traversal; what is missing stays reported.
+    """
+    momentum = distiller.momentum
+    if momentum is None or momentum.complete:
+        return
+    momentum.copy_from(distiller, distiller._averaged())
+    momentum.complete = True
+    MMLogger.get_current_instance().warning(
+        'the loaded weights have no whole momentum student: it starts as a '
+        'copy of the student'
+    )
+
+
 @MODELS.register_module()
 class Distiller(BaseSelfSupervisor):
     r"""A set of objectives over what two or three networks see.
@@ -81,6 +100,9 @@ class Distiller(BaseSelfSupervisor):
     the same run. The **momentum student** is absent or an average of the
     student. Each **head** is one objective with its own state; the total
     loss is the sum of the ``<head>.loss_<term>`` of all heads.
+
+    Loading weights without a (whole) momentum student, as ``load_from`` of
+    an exported student does, makes it a copy of the student anew.
 
     In a step every network runs once per resolution, and only for what
     some head asks for. The momentum student is updated before it encodes,
@@ -157,6 +179,7 @@ class Distiller(BaseSelfSupervisor):
         self.separate_views = separate_views
         self._accumulation = 1
         self.channels_last = channels_last
+        self.register_load_state_dict_post_hook(_restart_momentum)
         self.needs = self._check_needs()
         if channels_last:
             for network in (self, self.teacher, self.momentum):

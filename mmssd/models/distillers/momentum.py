@@ -77,6 +77,18 @@ class MomentumStudent(BaseModule):
         self.neck = copy.deepcopy(neck)
         self.requires_grad_(False)
         self.train(self.training)
+        # whether the last state that was loaded had all of its tensors
+        self.complete = True
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        # a counter that nothing reads is missing in old files
+        self.complete = all(
+            f'{prefix}{key}' in state_dict
+            and state_dict[f'{prefix}{key}'].shape == value.shape
+            for key, value in self.state_dict().items()
+            if not key.endswith('num_batches_tracked')
+        )
 
     def _tensors(self, student: nn.Module, kind: str, others: Pairs):
         own = ((getattr(self, n), getattr(student, n)) for n in PARTS)

@@ -1022,7 +1022,7 @@ class Images(Dataset):
         return dict(inputs=[v[0] for v in views], data_samples=index)
 
 
-def run(folder, max_iters, resume=False, stop=None):
+def run(folder, max_iters, resume=False, stop=None, load_from=None):
     model = make(
         dict(
             clustering=clustering(
@@ -1062,7 +1062,7 @@ def run(folder, max_iters, resume=False, stop=None):
             checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)
         ),
         resume=resume,
-        load_from=None,
+        load_from=load_from,
         experiment_name=f'run_{folder.name}_{resume}',
         log_level='ERROR',
         randomness=dict(seed=0),
@@ -1089,3 +1089,45 @@ def test_progress_and_resuming_in_a_runner(tmp_path):
     assert not torch.equal(
         stopped['backbone.stem.weight'], whole['backbone.stem.weight']
     )
+
+
+@pytest.mark.parametrize('left', ['backbone', 'student', 'half', 'all'])
+def test_starting_from_weights_without_a_momentum_student(tmp_path, left):
+    """The average begins at the loaded student, not at random weights."""
+    state = {k: v.clone() for k, v in make(momentum=0.9).state_dict().items()}
+    for index, (key, value) in enumerate(state.items()):
+        if value.is_floating_point() and key.startswith(
+            ('backbone.', 'neck.', 'momentum.')
+        ):
+            value.add_(0.01 * (index + 1))
+    dropped = dict(
+        backbone=('momentum.', 'neck.', 'heads.', 'teacher.'),
+        student=('momentum.',),
+        half=('momentum.neck.',),
+        all=('nothing',),
+    )[left]
+    given = {k: v for k, v in state.items() if not k.startswith(dropped)}
+    torch.save(dict(state_dict=given), tmp_path / 'start.pth')
+    _, trained = run(tmp_path / left, 1, load_from=str(tmp_path / 'start.pth'))
+    # in the first iteration it is updated by 0.9 m + 0.1 s, before s moves
+    for key in (k for k in state if k.startswith('momentum.')):
+        own = key.removeprefix('momentum.')
+        if 'running' in key or 'tracked' in key:
+            continue  # moved by its own forward pass
+        if left == 'all':
+            expected = 0.9 * given[key] + 0.1 * given[own]
+        elif own in given:
+            expected = given[own]
+        else:  # of the initialised student, which has moved a step since
+            continue
+        torch.testing.assert_close(trained[key], expected, msg=key)
+
+
+def test_a_resume_still_misses_its_momentum_student():
+    model = make(momentum=0.9)
+    state = model.state_dict()
+    given = {k: v for k, v in state.items() if not k.startswith('momentum.')}
+    with pytest.raises(RuntimeError, match='Missing key.*momentum'):
+        model.load_state_dict(given)
+    missing = model.load_state_dict(given, strict=False).missing_keys
+    assert {k.split('.')[0] for k in missing} == {'momentum'}
