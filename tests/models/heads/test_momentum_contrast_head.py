@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmengine import dist
 from mmengine.model import BaseModule, MMDistributedDataParallel
+from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.necks import MoCoV2Neck
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -472,3 +474,61 @@ def test_disco_is_its_formula(imitate):
         if p.grad is not None:
             torch.testing.assert_close(p.grad, q.grad, msg=name)
     assert frozen.training == imitate
+
+
+def test_loading_a_teacher_leaves_the_momentum_student_alone(tmp_path):
+    """Neither its statistics nor the queue come from the teacher's file."""
+
+    def resnet():
+        return ResNet(18, stem_channels=4, base_channels=4)
+
+    def neck():
+        return MoCoV2Neck(32, 6, D)
+
+    source = {k: v + 5 for k, v in resnet().state_dict().items()}
+    projector = {f'fc.{k}': v for k, v in neck().mlp.state_dict().items()}
+    state = {
+        f'module.{encoder}.{key}': value
+        for encoder in ('encoder_q', 'encoder_k')
+        for key, value in {**source, **projector}.items()
+    }
+    state['module.queue'] = torch.full((D, 8), 5.0)
+    state['module.queue_ptr'] = torch.full((1,), 3)
+    torch.save(dict(state_dict=state), tmp_path / 'moco.pth')
+    model = Distiller(
+        backbone=resnet(),
+        neck=neck(),
+        teacher=dict(
+            backbone=resnet(),
+            neck=neck(),
+            checkpoint=str(tmp_path / 'moco.pth'),
+            layout='moco',
+        ),
+        momentum=dict(decay=0.99),
+        heads=dict(
+            contrast=dict(
+                type='MomentumContrastHead', embed_dim=D, queue_length=8
+            ),
+            embedding=dict(type='EmbeddingHead'),
+        ),
+    )
+    model.init_weights()
+    loaded = model.teacher.backbone.bn1.running_mean
+    assert (loaded == 5).all()
+    buffers = dict(model.momentum.named_buffers())
+    assert any(name.endswith('running_mean') for name in buffers)
+    for name, value in buffers.items():
+        fresh = 1.0 if name.endswith('running_var') else 0.0
+        assert (value == fresh).all(), name  # as at birth
+    queue = model.heads['contrast'].queue
+    torch.testing.assert_close(queue.features.norm(dim=1), torch.ones(8))
+    assert int(queue.pointer) == 0
+
+    model.train()
+    model.loss([torch.randn(4, 3, 32, 32) for _ in range(2)])
+    own = model.momentum.backbone.bn1.running_mean.clone()
+    keys = queue.features.clone()
+    assert own.any() and not torch.equal(own, model.backbone.bn1.running_mean)
+    model.teacher.load()
+    assert torch.equal(model.momentum.backbone.bn1.running_mean, own)
+    assert torch.equal(queue.features, keys) and int(queue.pointer) == 4
