@@ -35,7 +35,8 @@ class EmbeddingHead(DistillHead):
       to the teacher's width (``student_dim``, ``teacher_dim``), unit rows.
     * Reg-BN: the same with ``norm='bn'``: batch norm without affine
       parameters on both sides instead of unit rows, and the mean over
-      elements.
+      elements. Their statistics are those of the images of one process;
+      ``sync_bn='torch'`` of the runner takes those of all.
 
     Logged term: ``loss_embedding``.
 
