@@ -1,11 +1,12 @@
 # DINO at batch 512: AdamW, 0.0005 per 256 images after 10 epochs of warm-up,
-# weight decay from 0.04 to 0.4 (none of biases and norms). DINO clips the
-# gradient of each parameter by 3; this, that of all together.
+# weight decay from 0.04 to 0.4 (none of biases and norms), the gradient of
+# each parameter clipped by 3.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.04),
-    clip_grad=dict(max_norm=3.0),
+    optimizer=dict(
+        type='ClippedAdamW', lr=0.001, weight_decay=0.04, max_norm=3.0
+    ),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0
     ),

@@ -1,6 +1,7 @@
 """Optimizers and optimizer wrappers."""
 
 from .autocast_optim_wrapper import AutocastOptimWrapper
+from .clipped_adamw import ClippedAdamW
 from .larc import LARC
 
-__all__ = ['LARC', 'AutocastOptimWrapper']
+__all__ = ['LARC', 'AutocastOptimWrapper', 'ClippedAdamW']
