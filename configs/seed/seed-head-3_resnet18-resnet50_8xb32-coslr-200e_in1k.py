@@ -1,7 +1,7 @@
 """SEED with a projector of three layers.
 
-Batch norm stands between its layers, as in SimCLR's; SEED's own has two
-layers and none.
+As SEED's own of two, without batch norm and with PyTorch's initialisation:
+the depth alone differs.
 
     bash tools/dist_train.sh THIS_FILE 8
 """
@@ -11,14 +11,12 @@ _base_ = 'seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
 model = dict(
     neck=dict(
         _delete_=True,
-        type='NonLinearNeck',
+        type='MLPNeck',
         in_channels=512,
         hid_channels=512,
         out_channels=128,
         num_layers=3,
-        with_bias=True,
-        with_last_bias=True,
-        with_last_bn=False,
-        norm_cfg=dict(type='BN1d'),
+        act_cfg=dict(type='ReLU'),
+        init_cfg=[],  # not that of DINO
     ),
 )

@@ -115,6 +115,29 @@ def test_similarity_config_takes_a_step(path):
         assert (own in moved) == (wide in ('student', 'momentum'))
 
 
+def test_the_deeper_projector_differs_by_its_depth_alone():
+    """Three linear layers, ReLU, no norm, started as the two of SEED."""
+    depths = {}
+    for name, layers in (('seed', 2), ('seed-head-3', 3)):
+        config = load_config(
+            ROOT / f'configs/seed/{name}_resnet18-resnet50_8xb32-coslr-'
+            '200e_in1k.py'
+        )
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            neck = MODELS.build(config.model.neck)
+        before = [p.clone() for p in neck.parameters()]
+        neck.init_weights()
+        assert all(map(torch.equal, before, neck.parameters()))
+        depths[layers] = [
+            (type(m), tuple(getattr(m, 'weight', torch.empty(0)).shape))
+            for m in neck.mlp
+        ]
+    first, relu, last = depths[2]
+    assert first[1] == (512, 512) and last[1] == (128, 512)
+    assert depths[3] == [first, relu, first, relu, last]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', CLUSTERS, ids=ids)
 def test_cluster_config_takes_a_step(path):
