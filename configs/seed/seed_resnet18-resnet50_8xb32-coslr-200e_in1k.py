@@ -1,5 +1,6 @@
-"""SEED, main table: linear top-1 57.9 in the paper (57.6 there at 1e-3).
+"""SEED, the row of its ablations: linear top-1 57.9 in the paper.
 
+The main table prints 57.6 for this pair, which is the row of temperature 1e-3.
 Takes `work_dirs/mocov2_resnet50_8xb32-coslr-200e_in1k/epoch_200.pth`; for
 the published file instead: `model.teacher.layout=moco` and its path. The
 paper's temperature of the teacher is 0.01, the default of its code 1e-4; the
