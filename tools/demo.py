@@ -27,11 +27,16 @@ def main() -> int:
     )
     args = parser.parse_args()
 
+    from mmssd.apis import demo_visual_priors
     from mmssd.apis.demo import METHODS, Demo, run_demo
 
-    if args.method not in METHODS:
+    methods = {
+        **dict.fromkeys(METHODS, run_demo),
+        **demo_visual_priors.METHODS,
+    }
+    if args.method not in methods:
         print(
-            f'error: METHOD={args.method}: there is {", ".join(METHODS)}',
+            f'error: METHOD={args.method}: there is {", ".join(methods)}',
             file=sys.stderr,
         )
         return 2
@@ -46,7 +51,7 @@ def main() -> int:
         say=functools.partial(print, flush=True),
     )
     try:
-        report = run_demo(demo)
+        report = methods[args.method](demo)
     except KeyboardInterrupt:
         print('\ninterrupted; make demo goes on from here', file=sys.stderr)
         return 130

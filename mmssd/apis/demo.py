@@ -389,13 +389,13 @@ def network_features(model, part: str) -> Callable:
     return features
 
 
-def logged_ap50(folder: Path) -> float | None:
-    """Return the last AP50 that a training has logged, if any."""
+def last_logged(folder: Path, key: str = AP50) -> float | None:
+    """Return the last AP50, or other metric, of a training's log, if any."""
     found = [
-        record[AP50]
+        record[key]
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
         for record in map(json.loads, path.read_text().splitlines())
-        if AP50 in record
+        if key in record
     ]
     return found[-1] if found else None
 
@@ -426,7 +426,7 @@ def detect(demo: Demo, name: str, seed: int, backbone: str | None) -> dict:
         return result
     with timed(folder) as minutes:
         run_training(demo, DETECTOR, folder, options)
-        ap50 = logged_ap50(folder)
+        ap50 = last_logged(folder)
         if ap50 is None:
             # interrupted after the last checkpoint, or nothing was found
             out = folder / 'test' / 'metrics.json'
