@@ -28,7 +28,8 @@ KNOWN_KEYS = {
     *inspect.signature(Runner).parameters,
     *('activation_checkpointing', 'compile', 'custom_imports'),
     *('efficient_conv_bn_eval', 'find_unused_parameters', 'runner_type'),
-    *('model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'),
+    *('model_wrapper_cfg', 'sync_bn', 'teacher_cache', 'tta_model'),
+    'tta_pipeline',
 }
 # what DataLoader gets for a config of mmpretrain that does not say
 DATALOADER = dict(

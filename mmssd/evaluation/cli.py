@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from mmengine.config import DictAction
 from mmengine.device import get_device
@@ -54,12 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_features(
-    args: argparse.Namespace,
+    args: argparse.Namespace, sets: Sequence[str] | None = None
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return features and labels of the bank and the query set."""
+    """Return features and labels of the bank and the query set.
+
+    Args:
+        args: of :func:`add_arguments`.
+        sets: which of the two. Defaults to both.
+    """
     from mmssd.apis.config import load_config
 
-    from .from_config import features_by_config
+    from .from_config import SETS, features_by_config
 
     set_random_seed(args.init_seed)
     # mmengine would print every initialised parameter
@@ -71,6 +77,7 @@ def read_features(
         args.batch_size,
         args.num_workers,
         args.device or get_device(),
+        sets or SETS,
     )
 
 

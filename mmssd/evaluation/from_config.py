@@ -1,6 +1,7 @@
 """Features of a trained network, by its config and checkpoint."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -111,6 +112,7 @@ def features_by_config(
     batch_size: int = 256,
     num_workers: int = 0,
     device: str = 'cpu',
+    sets: Sequence[str] = SETS,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Extract the features of the labelled sets of a config.
 
@@ -121,6 +123,7 @@ def features_by_config(
         batch_size: images per batch. Defaults to 256.
         num_workers: processes that read images. Defaults to 0.
         device: where the network runs. Defaults to ``'cpu'``.
+        sets: which ones. Defaults to both.
 
     Returns:
         ``{'bank': (features, labels), 'query': (features, labels)}``, see
@@ -130,13 +133,13 @@ def features_by_config(
         FileNotFoundError: see :func:`build_network`.
         ValueError: see there; or if a set has no labels.
     """
-    sets = labelled_sets(config)
+    found = labelled_sets(config)
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
         model = build_network(config, checkpoint, part).to(device)
         result = {}
-        for name, set_config in sets.items():
-            dataset = DATASETS.build(set_config)
+        for name in sets:
+            dataset = DATASETS.build(found[name])
             features, labels = extract_features(
                 model,
                 dataset,

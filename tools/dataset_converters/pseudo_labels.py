@@ -37,6 +37,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
+        '--teacher-cache',
+        type=Path,
+        metavar='FOLDER',
+        help='take the features of the bank from there, made by '
+        'tools/cache_teacher.py --images bank',
+    )
+    parser.add_argument(
         '--out-dir', type=Path, required=True, help='folder of both lists'
     )
     args = parser.parse_args(argv)
@@ -45,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         from mmpretrain.registry import DATASETS
 
         from mmssd.apis.config import load_config
+        from mmssd.apis.teacher_cache import cached_bank
         from mmssd.evaluation.from_config import labelled_sets
         from mmssd.evaluation.pseudo_labels import (
             assign_clusters,
@@ -65,9 +73,19 @@ def main(argv: list[str] | None = None) -> None:
                     )
                 images[name] = [info['img_path'] for info in infos]
                 roots[name] = dataset.img_prefix or dataset.data_root
-        found = cli.read_features(args)
+        if args.teacher_cache is None:
+            found = cli.read_features(args)
+            bank, query = found['bank'][0].cpu(), found['query'][0].cpu()
+        else:
+            if args.part != 'teacher':
+                raise ValueError(
+                    f'--teacher-cache goes with --part teacher, not with '
+                    f'--part {args.part}'
+                )
+            bank = cached_bank(config, args.teacher_cache)
+            query = cli.read_features(args, ['query'])['query'][0].cpu()
         labels, centres = cluster_features(
-            found['bank'][0].cpu(),
+            bank,
             args.clusters,
             args.iterations,
             args.mini_batch,
@@ -77,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
             'bank': ('train.txt', labels),
             'query': (
                 'val.txt',
-                assign_clusters(found['query'][0].cpu(), centres),
+                assign_clusters(query, centres),
             ),
         }
         for name, (file, assigned) in lists.items():

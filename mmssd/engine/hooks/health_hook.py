@@ -108,6 +108,7 @@ def training_plan(runner) -> TrainingPlan:
         epoch_length=max(full, 1),
         num_views=count_views(runner),
         accumulation=getattr(wrapper, '_accumulative_counts', 1),
+        dataset=loader.dataset,
     )
 
 

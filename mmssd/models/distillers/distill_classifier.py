@@ -102,6 +102,11 @@ class DistillClassifier(ImageClassifier):
                 'DistillClassifier needs a frozen teacher: give '
                 'model.teacher=dict(backbone=..., checkpoint=...)'
             )
+        if getattr(teacher, 'cache', None):
+            raise ValueError(
+                f'model.teacher.cache={teacher.cache!r}: a cache is for the '
+                'teacher of a Distiller'
+            )
         self.teacher = teacher
         if hasattr(teacher, 'match_input'):
             try:

@@ -10,6 +10,7 @@ from ..utils.input_statistics import input_statistics
 from ..utils.plan import SetupError, TrainingPlan
 from ..utils.progress import begins_update, training_progress
 from ..utils.step import NETWORKS, Needs, Step
+from ..utils.view_draws import view_keys
 from .encodings import Encodings, encode, merge_needs, view_indices
 from .momentum import MomentumStudent
 
@@ -274,6 +275,8 @@ class Distiller(BaseSelfSupervisor):
         self._check_use()
         if plan.num_views is not None:
             self._check_views(plan.num_views, plan.num_views)
+        if getattr(self.teacher, 'cache', None):
+            self.teacher.open_cache(plan.dataset, self.data_preprocessor)
         for head in self.heads.values():
             if hasattr(head, 'check'):
                 head.check(plan)
@@ -329,7 +332,11 @@ class Distiller(BaseSelfSupervisor):
                     head.prepare(self.teacher)
 
     def encode(
-        self, name: str, views: list[Tensor], num_global: int
+        self,
+        name: str,
+        views: list[Tensor],
+        num_global: int,
+        keys: Tensor | None = None,
     ) -> Encodings | None:
         """Run one network for what the heads ask of it.
 
@@ -337,6 +344,7 @@ class Distiller(BaseSelfSupervisor):
             name: ``'student'``, ``'teacher'`` or ``'momentum'``.
             views: V tensors ``(N, 3, H, W)``, global crops first.
             num_global: how many of them are global.
+            keys: ``(N, 3)`` of seeded views, for a teacher with a cache.
 
         Returns:
             Encodings, without gradient for a frozen or momentum network;
@@ -349,6 +357,10 @@ class Distiller(BaseSelfSupervisor):
         indices = view_indices(
             getattr(self.needs, f'{name}_views'), len(views), num_global
         )
+        if name == 'teacher' and getattr(network, 'cache', None):
+            return network.look_up(
+                keys, fields, indices, views[0].device
+            ).placed(indices)
         views = [views[index] for index in indices]
         # nothing is shared between rows in evaluation mode
         separate = self.separate_views and network.training
@@ -450,9 +462,11 @@ class Distiller(BaseSelfSupervisor):
             and begins_update(self._accumulation)
         ):
             self.momentum.update(self, progress, self._averaged())
+        keys = view_keys(data_samples)
         step = Step(
             **{
-                name: self.encode(name, views, num_global) for name in NETWORKS
+                name: self.encode(name, views, num_global, keys)
+                for name in NETWORKS
             },
             data_samples=data_samples,
             num_global=num_global,

@@ -1,5 +1,7 @@
 """The teacher: a network that is loaded strictly, or trained in the run."""
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,6 +34,9 @@ from ..utils.layouts import (
     map_weights,
     trained_input,
 )
+from ..utils.plan import SetupError
+from ..utils.step import Encodings
+from .teacher_cache import TeacherCache
 
 # what a file may hold of a teacher
 PARTS = ('backbone', 'neck', 'head')
@@ -174,14 +179,20 @@ class Teacher(BaseModule):
         input_size (int | Sequence[int], optional): side, or height and
             width, in pixels, to which every view is resized for the teacher,
             bilinearly with antialiasing. Defaults to that of the view.
+        cache (str, optional): folder of a :class:`TeacherCache`; the
+            networks of a frozen teacher then do not run, and its rows are
+            looked up. The data have to be
+            :class:`~mmssd.datasets.SeededViews`. A teacher that is looked
+            up after other weights, views or images than those of the config
+            is refused.
         init_cfg (dict, optional): mmengine's initialisation config, for a
             teacher without checkpoint.
 
     Raises:
         ValueError: if a frozen teacher has no checkpoint, the layout is not
             known, extra keys are asked for without a file, an online
-            teacher is to imitate a mode, or the input is not that of an
-            image.
+            teacher is to imitate a mode, the input is not that of an
+            image, or a cache is given to a teacher that changes.
 
     Note:
         Nothing is read on construction, so that a config builds without its
@@ -208,6 +219,7 @@ class Teacher(BaseModule):
         channel_order: str | None = None,
         input_size: int | Sequence[int] | None = None,
         head: dict | nn.Module | None = None,
+        cache: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -224,6 +236,15 @@ class Teacher(BaseModule):
                 'imitate_train_mode=True is for a frozen teacher; an online '
                 'one (frozen=False) follows the mode of the model anyway'
             )
+        if cache and (not frozen or imitate_train_mode):
+            raise ValueError(
+                f'cache={cache!r}: what a teacher says can be kept only if '
+                'it stays the same: set frozen=True and '
+                'imitate_train_mode=False, or leave the cache out'
+            )
+        self.cache = cache
+        self._cached: TeacherCache | None = None
+        self._cache_is_ours = False
         self.imitate_train_mode = imitate_train_mode
         self.from_file = bool(checkpoint) and checkpoint not in UNNAMED
         if extra_keys and not self.from_file:
@@ -585,6 +606,85 @@ class Teacher(BaseModule):
             )
         self.ensure_loaded()
         return self.extras.get_buffer(name)
+
+    # --- cache --------------------------------------------------------------
+
+    def identity(self) -> str:
+        """Return the SHA-256 of all that makes its rows out of a view.
+
+        Weights, buffers and layers of backbone and neck, and what it does to
+        its input; not the name of its file.
+        """
+        self.ensure_loaded()
+        digest = hashlib.sha256()
+        for name in ('backbone', 'neck'):
+            part = getattr(self, name)
+            text = '' if part is None else repr(part)
+            # where weights were to come from does not matter
+            digest.update(re.sub(r'\n\s*init_cfg=.*', '', text).encode())
+            state = {} if part is None else part.state_dict()
+            for key, value in state.items():
+                digest.update(f'{name}.{key} {value.dtype}'.encode())
+                values = value.detach().cpu().contiguous().flatten()
+                digest.update(values.view(torch.uint8).numpy())
+        digest.update(repr((self.input, self.input_size)).encode())
+        return digest.hexdigest()
+
+    def open_cache(
+        self, dataset: object, data_preprocessor: nn.Module | None
+    ) -> None:
+        """Open the cache and compare views and images with it.
+
+        Args:
+            dataset: of the training.
+            data_preprocessor: of the model.
+
+        Raises:
+            SetupError: if it is not there, not complete, or of another
+                recipe or list of images.
+        """
+        self._cached = TeacherCache(self.cache)
+        self._cached.compare_recipe(dataset, data_preprocessor)
+        self._cache_is_ours = False
+
+    def look_up(
+        self,
+        keys: Tensor | None,
+        fields: frozenset[str],
+        views: Sequence[int],
+        device: torch.device,
+    ) -> Encodings:
+        """Return what the cache holds for the views of a batch.
+
+        Args:
+            keys: ``(N, 3)`` seed, image and draw of each image.
+            fields: of :class:`Encodings`.
+            views: indices.
+            device: where they are needed.
+
+        Raises:
+            SetupError: if the cache is of another teacher or lacks
+                something, or nobody compared it with the data.
+        """
+        if self._cached is None:
+            raise SetupError(
+                f'the teacher cache {self.cache} was not compared with the '
+                'data: that is done in a run with HealthHook only '
+                '(tools/train.py adds it): add '
+                "custom_hooks=[dict(type='HealthHook')]"
+            )
+        if not self._cache_is_ours:
+            self._cached.compare(teacher=self.identity())
+            self._cache_is_ours = True
+        if keys is None:
+            raise SetupError(
+                'the images of the batch have no view keys, by which the '
+                f"teacher's rows are found in {self.cache}: the data set "
+                'must be SeededViews, and its pipeline end in PackInputs or '
+                'PackImage'
+            )
+        self._cached.check_fields(fields, views)
+        return self._cached.encodings(keys, sorted(fields), views, device)
 
     # --- in a checkpoint of the run -----------------------------------------
 

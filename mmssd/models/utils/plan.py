@@ -17,6 +17,7 @@ class TrainingPlan:
         epoch_length: iterations of an epoch.
         num_views: views of an image; ``None`` if it cannot be told.
         accumulation: steps whose gradients are added up.
+        dataset: of the training, as the loader has it.
     """
 
     batch: int
@@ -24,6 +25,7 @@ class TrainingPlan:
     epoch_length: int
     num_views: int | None = None
     accumulation: int = 1
+    dataset: object = None
 
 
 class Duration:
