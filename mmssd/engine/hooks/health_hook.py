@@ -79,6 +79,38 @@ def count_views(runner) -> int | None:
     return sum(n if isinstance(n, int) else sum(n) for n in numbers)
 
 
+def check_shares(
+    images: int, batch: int, processes: int, drop_last: bool
+) -> None:
+    """Refuse shares of an epoch that leave a process without a batch.
+
+    Without ``round_up`` of the sampler, process r has every W-th image from
+    the r-th on; one that has no more waits for no other, and all others wait
+    for it.
+
+    Args:
+        images: of an epoch, over all processes.
+        batch: images of a process in a step.
+        processes: W.
+        drop_last: whether a batch that is not full is left out.
+
+    Raises:
+        SetupError: if the numbers of batches differ.
+    """
+    shares = [-(-(images - rank) // processes) for rank in range(processes)]
+    batches = [
+        share // batch if drop_last else -(-share // batch) for share in shares
+    ]
+    if len(set(batches)) > 1:
+        raise SetupError(
+            f'train_dataloader: {images} images give the {processes} '
+            f'processes {max(batches)} or {min(batches)} batches of {batch} '
+            'in an epoch: some would be left with an empty one while the '
+            'others wait for them; set sampler.round_up=True, or another '
+            'batch_size or drop_last'
+        )
+
+
 def training_plan(runner) -> TrainingPlan:
     """Read the numbers of a training off its runner.
 
@@ -94,6 +126,10 @@ def training_plan(runner) -> TrainingPlan:
     if share is None:
         share = len(loader.dataset) // (get_world_size() if endless else 1)
     full = share // batch if loader.drop_last else -(-share // batch)
+    if not getattr(loader.sampler, 'round_up', True):
+        check_shares(
+            len(loader.dataset), batch, get_world_size(), loader.drop_last
+        )
     if full == 0 and not endless:
         raise SetupError(
             f'train_dataloader: {len(loader.dataset)} image(s) make no '
@@ -190,10 +226,11 @@ class HealthHook(Hook):
         if plan.accumulation > 1 and not supervised:
             runner.logger.warning(
                 f'gradients of {plan.accumulation} steps are added up, but '
-                f'codes, queues and relations are those of {plan.batch} '
-                'images at a time, and durations in iterations count them: '
-                'this is not the training of a batch '
-                f'{plan.accumulation} times as large'
+                'codes, relations and batch statistics are those of '
+                f'{plan.batch} images at a time, and durations in '
+                'iterations count them: this is the training of a batch '
+                f'{plan.accumulation} times as large for objectives row by '
+                'row (with their queues) alone'
             )
 
     def after_train_iter(

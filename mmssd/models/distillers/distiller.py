@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 from ..utils.input_statistics import input_statistics
 from ..utils.plan import SetupError, TrainingPlan
-from ..utils.progress import begins_update, training_progress
+from ..utils.progress import (
+    begins_update,
+    ends_update,
+    training_progress,
+)
 from ..utils.step import NETWORKS, Needs, Step
 from ..utils.view_draws import view_keys
 from .encodings import Encodings, encode, merge_needs, view_indices
@@ -471,6 +475,7 @@ class Distiller(BaseSelfSupervisor):
             data_samples=data_samples,
             num_global=num_global,
             progress=progress,
+            ends_update=ends_update(self._accumulation),
         )
         terms = {}
         with torch.autocast(views[0].device.type, enabled=False):

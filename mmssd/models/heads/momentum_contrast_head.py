@@ -107,11 +107,13 @@ class MomentumContrastHead(DistillHead):
         if self.in_batch:
             loss = self._in_batch(queries)
         else:
-            loss = self._against_queue(queries, step.momentum.embeddings)
+            loss = self._against_queue(
+                queries, step.momentum.embeddings, not step.ends_update
+            )
         return {'loss_contrast': self.weight * loss}
 
     def _against_queue(
-        self, queries: list[Tensor], keys: list[Tensor]
+        self, queries: list[Tensor], keys: list[Tensor], later: bool
     ) -> Tensor:
         pairs = [(queries[0], keys[1].detach())]
         if self.symmetric:
@@ -126,7 +128,8 @@ class MomentumContrastHead(DistillHead):
         if self.training:
             entering = torch.cat([key for _, key in pairs])
             dtype = torch.promote_types(entering.dtype, torch.float32)
-            self.queue.enqueue(F.normalize(entering.to(dtype), dim=1))
+            rows = F.normalize(entering.to(dtype), dim=1)
+            self.queue.enqueue(rows, later)
         return total / len(pairs)
 
     def _in_batch(self, queries: list[Tensor]) -> Tensor:

@@ -232,12 +232,14 @@ class SimilarityQueueHead(DistillHead):
             dtype = torch.promote_types(rows.dtype, torch.float32)
             return F.normalize(rows.to(dtype), dim=1)
 
-        self.queue.enqueue(unit(teacher[0]))
+        later = not step.ends_update
+        self.queue.enqueue(unit(teacher[0]), later)
         if self.small_queue is not None:
-            self.small_queue.enqueue(unit(teacher[number]))
+            self.small_queue.enqueue(unit(teacher[number]), later)
         if self.student_queue is not None:
             source = getattr(step, self.student_queue_of)
-            self.student_queue.enqueue(unit(getattr(source, self.field)[0]))
+            rows = getattr(source, self.field)[0]
+            self.student_queue.enqueue(unit(rows), later)
 
     def check(self, plan: TrainingPlan) -> None:
         """Compare the queue with the batch."""

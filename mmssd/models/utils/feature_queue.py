@@ -47,6 +47,7 @@ class FeatureQueue(nn.Module):
             raise ValueError(f'init={init!r}: must be one of {INITS}')
         self.register_buffer('features', rows)
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
+        self._waiting: list[Tensor] = []
 
     @property
     def length(self) -> int:
@@ -54,7 +55,7 @@ class FeatureQueue(nn.Module):
         return self.features.size(0)
 
     @torch.no_grad()
-    def enqueue(self, x: Tensor) -> None:
+    def enqueue(self, x: Tensor, later: bool = False) -> None:
         """Store the rows of all processes, in the order of their ranks.
 
         Rows go to ``pointer``, ``pointer + 1``, ... modulo the length; of
@@ -64,6 +65,8 @@ class FeatureQueue(nn.Module):
         Args:
             x: ``(B, D)`` rows of this process, any B that is equal on all
                 processes. Stored as given, without gradient.
+            later: let them wait for those of the next call, so that all
+                steps of an accumulated gradient read the same queue.
 
         Raises:
             ValueError: if the rows have another width.
@@ -76,6 +79,12 @@ class FeatureQueue(nn.Module):
         rows = x.detach().to(self.features.dtype)
         if dist.get_world_size() > 1:
             rows = torch.cat(dist.all_gather(rows.contiguous()))
+        if later:
+            self._waiting.append(rows.clone())
+            return
+        if self._waiting:
+            rows = torch.cat([*self._waiting, rows])
+            self._waiting.clear()
         written = rows.size(0)
         skipped = max(written - self.length, 0)
         offsets = torch.arange(skipped, written, device=rows.device)

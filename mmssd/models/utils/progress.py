@@ -34,3 +34,24 @@ def begins_update(accumulation: int) -> bool:
         return True
     iteration = MessageHub.get_current_instance().get_info('iter')
     return iteration is None or iteration % accumulation == 0
+
+
+def ends_update(accumulation: int) -> bool:
+    """Whether this step is the last of those whose gradients are added up.
+
+    Args:
+        accumulation: steps to an update of the weights.
+
+    Returns:
+        True for every step without accumulation, or outside a runner; and
+        for the last one of a training, which updates in any case.
+    """
+    if accumulation == 1:
+        return True
+    hub = MessageHub.get_current_instance()
+    iteration, total = hub.get_info('iter'), hub.get_info('max_iters')
+    return (
+        iteration is None
+        or (iteration + 1) % accumulation == 0
+        or iteration + 1 == total
+    )

@@ -98,6 +98,8 @@ class Step:
         num_global: how many of the views are global crops.
         progress: completed fraction of the training in [0, 1]; ``None``
             outside a runner.
+        ends_update: whether the weights are updated after this step; False
+            for all but the last of several whose gradients are added up.
     """
 
     student: Encodings
@@ -106,6 +108,7 @@ class Step:
     data_samples: list[Any] | None = None
     num_global: int = 1
     progress: float | None = None
+    ends_update: bool = True
 
 
 @dataclass(frozen=True)

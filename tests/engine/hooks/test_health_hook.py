@@ -11,7 +11,11 @@ from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from mmssd.engine.hooks import health_hook
-from mmssd.engine.hooks.health_hook import HealthHook, count_views
+from mmssd.engine.hooks.health_hook import (
+    HealthHook,
+    check_shares,
+    count_views,
+)
 from mmssd.models.utils.feature_queue import FeatureQueue
 from mmssd.models.utils.plan import SetupError
 
@@ -321,6 +325,40 @@ def test_data_of_less_than_a_batch(tmp_path):
     runner = build_runner(tmp_path / 'endless')
     runner._train_dataloader.update(batch_size=9, drop_last=True)
     runner.train()
+
+
+@pytest.mark.parametrize(
+    ('images', 'batch', 'drop_last', 'batches'),
+    [
+        (7, 2, False, None),  # shares of 4 and 3: two batches each
+        (7, 2, True, '2 or 1 batches of 2'),
+        (5, 1, False, '3 or 2 batches of 1'),
+        (1, 4, False, '1 or 0 batches of 4'),
+        (8, 3, True, None),
+    ],
+)
+def test_shares_that_leave_a_process_empty(images, batch, drop_last, batches):
+    if batches is None:
+        check_shares(images, batch, 2, drop_last)
+        return
+    with pytest.raises(SetupError, match=f'{images} images.*{batches}'):
+        check_shares(images, batch, 2, drop_last)
+
+
+def test_shares_are_checked_before_the_training(tmp_path, monkeypatch):
+    runner = build_runner(tmp_path, epochs=1)
+    runner._train_dataloader.update(
+        batch_size=3, sampler=dict(type='DefaultSampler', round_up=False)
+    )
+    monkeypatch.setattr(health_hook, 'get_world_size', lambda: 3)
+    # shares of 3, 3 and 2: one batch each
+    runner.train()
+    runner = build_runner(tmp_path / 'b', epochs=1)
+    runner._train_dataloader.update(
+        batch_size=1, sampler=dict(type='DefaultSampler', round_up=False)
+    )
+    with pytest.raises(SetupError, match='set sampler.round_up=True'):
+        runner.train()
 
 
 @pytest.mark.parametrize(
