@@ -1,6 +1,7 @@
 """Images that lie in one array."""
 
 import numpy as np
+import torch
 from mmpretrain.datasets import BaseDataset
 
 
@@ -49,6 +50,7 @@ class ArrayDataset(BaseDataset):
         self.subset = subset
         self.per_class = per_class
         self.seed = seed
+        self.give_rows = False  # set where the images lie on the device
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -75,6 +77,12 @@ class ArrayDataset(BaseDataset):
             image = np.repeat(image[..., None], 3, axis=2)
         shape = image.shape[:2]
         return dict(info, img=image, img_shape=shape, ori_shape=shape)
+
+    def prepare_data(self, idx: int) -> dict:
+        """Run the pipeline; of images on the device, give the row."""
+        if self.give_rows:
+            return dict(inputs=torch.tensor(idx))
+        return super().prepare_data(idx)
 
     def get_gt_labels(self) -> np.ndarray:
         """Return the ``(n,)`` labels of all items, in order."""

@@ -9,6 +9,7 @@ from .frozen_backbone_hook import (
 from .health_hook import HealthHook
 from .information_plane_hook import InformationPlaneHook
 from .knn_probe_hook import KNNProbeHook
+from .resident_images_hook import ResidentImagesHook
 from .transfer_hook import TransferHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     'HealthHook',
     'InformationPlaneHook',
     'KNNProbeHook',
+    'ResidentImagesHook',
     'TransferHook',
 ]

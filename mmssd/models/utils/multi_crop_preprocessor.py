@@ -362,12 +362,15 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
         if not views:
             raise ValueError('views is empty: give at least one recipe')
         self.recipes = [ViewRecipe(**recipe) for recipe in views]
+        # of ResidentImagesHook: all images, whose rows the inputs then are
+        self.resident: Tensor | None = None
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Return ``dict(inputs=list of views, data_samples=...)``.
 
         Args:
-            data: ``inputs`` is a ``(N, 3, H, W)`` uint8 batch.
+            data: ``inputs`` is a ``(N, 3, H, W)`` uint8 batch, or ``(N,)``
+                rows of the resident images.
             training: make views; otherwise normalise only.
         """
         if not training or isinstance(data['inputs'], (list, tuple)):
@@ -375,6 +378,8 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
         samples = data.get('data_samples')
         keys = view_keys(samples)  # on the host
         images = self.cast_data(data['inputs'])
+        if self.resident is not None and images.dim() == 1:
+            images = self.resident[images]
         if images.dim() != 4 or images.size(1) != 3:
             raise ValueError(
                 f'inputs of shape {tuple(images.shape)}: expected (N, 3, H, W)'
