@@ -24,6 +24,7 @@ from mmssd.apis.train import build_runner
 from mmssd.models import EnsembleClassifier
 from mmssd.models.utils.checkpoint import extract_state_dict, load_checkpoint
 
+LISTED = 10  # keys in a message
 # what --out writes by the suffix of the file
 ITEMS = {'.pkl': 'predictions', '.pickle': 'predictions', '.json': 'metrics'}
 
@@ -59,6 +60,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='further checkpoints of the same config to average with '
         '(classifiers)',
+    )
+    parser.add_argument(
+        '--allow-missing',
+        action='store_true',
+        help='test also where the checkpoint lacks keys of the model, which '
+        'then keep their initial values',
     )
     cli.add_common_arguments(parser)
     return cli.parse(parser, argv)
@@ -96,15 +103,19 @@ def set_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
-def check_weights(runner: Runner, path: str) -> None:
+def check_weights(
+    runner: Runner, path: str, allow_missing: bool = False
+) -> None:
     """Refuse a checkpoint of another model before an hour of testing.
 
     Args:
         runner (Runner): with its model.
         path (str): of the checkpoint.
+        allow_missing (bool): warn of missing keys only. Defaults to False.
 
     Raises:
-        ValueError: if not one key of it fits, or a shape differs.
+        ValueError: if not one key of it fits, a shape differs, or keys of
+            the model are missing.
     """
     model = runner.model
     model = getattr(model, 'module', model)
@@ -125,12 +136,24 @@ def check_weights(runner: Runner, path: str) -> None:
                 f'checkpoint {path} is of another model: {name} is '
                 f'{tuple(value.shape)}, not {tuple(wanted[name].shape)}'
             )
-    missing = wanted.keys() - given.keys()
-    if missing:
-        runner.logger.warning(
-            f'{len(missing)} keys are not in {path} and stay random: '
-            + ', '.join(sorted(missing)[:10])
+    missing = sorted(
+        name
+        for name in wanted.keys() - given.keys()
+        if not name.endswith('num_batches_tracked')  # without any effect
+    )
+    if not missing:
+        return
+    text = f'{len(missing)} of {len(wanted)} keys are not in {path}: '
+    text += ', '.join(missing[:LISTED])
+    if len(missing) > LISTED:
+        text += f' and {len(missing) - LISTED} more'
+    if not allow_missing:
+        raise ValueError(
+            f'{text}. What was not trained cannot be tested: give the '
+            'checkpoint of this model, or --allow-missing to test it with '
+            'their initial values'
         )
+    runner.logger.warning(f'{text}; they keep their initial values')
 
 
 def load_ensemble(runner: Runner) -> None:
@@ -181,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.ensemble:
             load_ensemble(runner)
         else:
-            check_weights(runner, args.checkpoint)
+            check_weights(runner, args.checkpoint, args.allow_missing)
         item = ITEMS[Path(args.out).suffix] if args.out else None
         if item == 'predictions':
             runner.test_evaluator.metrics.append(DumpResults(args.out))

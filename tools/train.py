@@ -11,6 +11,7 @@ import sys
 
 from mmssd.apis import cli
 from mmssd.apis import config as configs
+from mmssd.apis.annotations import check_annotations
 from mmssd.apis.teacher_cache import set_teacher_cache
 from mmssd.apis.train import build_runner
 from mmssd.apis.transfer import set_transfer
@@ -61,6 +62,7 @@ def prepare(args: argparse.Namespace) -> configs.Config:
     if args.no_validate:
         configs.disable_validation(cfg)
     configs.check_data_roots(cfg)
+    check_annotations(cfg)
     set_transfer(cfg)
     set_teacher_cache(cfg)
     if args.amp:

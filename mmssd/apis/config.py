@@ -28,8 +28,8 @@ KNOWN_KEYS = {
     *inspect.signature(Runner).parameters,
     *('activation_checkpointing', 'compile', 'custom_imports'),
     *('efficient_conv_bn_eval', 'find_unused_parameters', 'runner_type'),
-    *('model_wrapper_cfg', 'sync_bn', 'teacher_cache', 'tta_model'),
-    'tta_pipeline',
+    *('model_wrapper_cfg', 'pretrained_config', 'sync_bn', 'teacher_cache'),
+    *('tta_model', 'tta_pipeline'),
 }
 # what DataLoader gets for a config of mmpretrain that does not say
 DATALOADER = dict(
@@ -338,7 +338,7 @@ def check_data_roots(cfg: Config) -> None:
         root = dataset.get('data_root')
         if not isinstance(root, str) or not root or '://' in root:
             continue
-        kind = _dataset_class(dataset.get('type'), cfg.get('default_scope'))
+        kind = dataset_class(dataset.get('type'), cfg.get('default_scope'))
         if kind is None or kind.__module__.startswith('mmssd.'):
             continue
         folder = Path(root)
@@ -358,7 +358,8 @@ def check_data_roots(cfg: Config) -> None:
         )
 
 
-def _dataset_class(kind, scope: str | None) -> type | None:
+def dataset_class(kind, scope: str | None) -> type | None:
+    """Return the class of a data set by its type, if that is known."""
     if not isinstance(kind, str):
         return kind if isinstance(kind, type) else None
     from mmengine.registry import DATASETS

@@ -54,6 +54,9 @@ MODELS = {
     'efficientnet-b1': 'efficientnet-b1_3rdparty_8xb32_in1k',
 }
 
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_EVALUATORS = ('val_evaluator', 'test_evaluator')
+
 
 @dataclass(frozen=True)
 class Task:
@@ -82,6 +85,98 @@ class Task:
     arguments: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     minutes: float | None = None
+
+
+def _probes(name: str, title: str) -> tuple[Task, ...]:
+    """k-NN and linear probe on one of the small sets."""
+    config = f'transfer/small/probe_{{student}}_{name}.py'
+    data = tuple(
+        f'{part}.data_root={{data}}/{name}' for part in ('bank', 'query')
+    )
+    return (
+        Task(
+            f'{name}-knn',
+            config,
+            {f'{title} k-NN': ('top1_by_k.20', 1)},
+            tool='knn',
+            data=data,
+            minutes=2,
+        ),
+        Task(
+            f'{name}-linear',
+            config,
+            {f'{title} linear': ('results.0.top1', 1)},
+            tool='linear_probe',
+            data=data,
+            minutes=3,
+        ),
+    )
+
+
+# recipe of a linear probe on ImageNet: what its config is called, epochs
+_RECIPES = {
+    'oss': ('coslr-100e', 100),
+    'seed': ('steplr-100e', 100),
+    'disco': ('steplr-100e', 100),
+    'disco-code': ('steplr-100e', 100),
+    'compress': ('steplr-40e', 40),
+    'visual-priors': ('steplr-100e', 100),
+}
+
+
+def _linear(recipe: str) -> Task:
+    """Return a linear probe on ImageNet by one paper's recipe."""
+    schedule, epochs = _RECIPES[recipe]
+    return Task(
+        f'linear-{recipe}',
+        f'transfer/linear/{recipe}_{{student}}_8xb32-{schedule}_in1k.py',
+        {
+            'ImageNet top-1': ('accuracy/top1', 1),
+            'ImageNet top-5': ('accuracy/top5', 1),
+        },
+        minutes=_minutes(epochs * 5_005, 0.15),
+    )
+
+
+def _few(paper: str, epochs: int) -> tuple[Task, ...]:
+    """Return the training on 1 % and 10 % of ImageNet."""
+    return tuple(
+        Task(
+            f'{share}percent',
+            f'transfer/semi-supervised/{paper}_{{student}}_8xb32-steplr-'
+            f'{epochs}e_in1k-{share}percent.py',
+            {
+                f'{share} % top-1': ('accuracy/top1', 1),
+                f'{share} % top-5': ('accuracy/top5', 1),
+            },
+            # 50 iterations an epoch for each percent, and a validation
+            minutes=epochs * (_minutes(50 * share, 0.3) + 1),
+        )
+        for share in (1, 10)
+    )
+
+
+def _frozen(title: str, key: str, tool: str, *arguments: str) -> Task:
+    """Return a measure of ImageNet's features that trains nothing."""
+    name = title.lower().replace(' ', '-')
+    return Task(
+        name,
+        'transfer/features/probe_{student}_in1k.py',
+        {title: (key, 1)},
+        tool=tool,
+        arguments=arguments,
+        minutes=60,  # 1,331,167 images are read
+    )
+
+
+def _places(folder: str, annotations: str = '') -> tuple[str, ...]:
+    """Options that say where the images of a dense task are."""
+    places = [f'{name}.dataset.data_root={folder}' for name in _LOADERS]
+    if annotations:
+        places += [
+            f'{name}.ann_file={folder}{annotations}' for name in _EVALUATORS
+        ]
+    return tuple(places)
 
 
 def _subsets(size: str) -> tuple[tuple[str, ...], ...]:
@@ -146,15 +241,8 @@ _DISCO = (
 )
 _DEMO = 'demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
 
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_EVALUATORS = ('val_evaluator', 'test_evaluator')
-_SCENES = tuple(
-    f'{name}.dataset.data_root={{data}}/multi/' for name in _LOADERS
-)
-_BOXES = tuple(
-    f'{name}.ann_file={{data}}/multi/instances_val.json'
-    for name in _EVALUATORS
-)
+_SCENES = _places('{data}/multi/')
+_BOXES = _places('{data}/multi/', 'instances_val.json')
 _SINGLE = tuple(
     option
     for name in ('bank', 'query')
@@ -171,7 +259,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
             'detection',
             'demo/faster-rcnn_resnet18w4-fpn_1xb8-300i_garments.py',
             {'detection AP50': ('coco/bbox_mAP_50', 100)},
-            data=(*_SCENES, *_BOXES),
+            data=_BOXES,
             minutes=1.9,
         ),
         Task(
@@ -181,7 +269,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
                 'instance box AP50': ('coco/bbox_mAP_50', 100),
                 'instance mask AP50': ('coco/segm_mAP_50', 100),
             },
-            data=(*_SCENES, *_BOXES),
+            data=_BOXES,
             minutes=2.5,
         ),
         Task(
@@ -219,20 +307,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
             minutes=0.7,
         ),
     ),
-    'oss-table2': tuple(
-        Task(
-            f'{share}percent',
-            'transfer/semi-supervised/oss_{student}_8xb32-steplr-20e_in1k-'
-            f'{share}percent.py',
-            {
-                f'{share} % top-1': ('accuracy/top1', 1),
-                f'{share} % top-5': ('accuracy/top5', 1),
-            },
-            # 12,811 or 128,116 images of 256, and 20 validations
-            minutes=_minutes(1_000 * share, 0.3) + 20,
-        )
-        for share in (1, 10)
-    ),
+    'oss-table2': _few('oss', 20),
     'oss-table3': (
         Task(
             'voc07',
@@ -261,19 +336,53 @@ SUITES: dict[str, tuple[Task, ...]] = {
             minutes=_minutes(20_000, 0.3),
         ),
     ),
+    # a dropout or an adversary more or less, frozen and fine-tuned
+    'oss-table6': (_linear('oss'), *_few('oss', 20)),
+    # few real images, on one GPU; minutes assumed for a ResNet-18
+    'small': (
+        *_probes('cifar10', 'CIFAR-10'),
+        *_probes('tiny-imagenet-100', 'Tiny-ImageNet-100'),
+        Task(
+            'coco-mini',
+            'transfer/small/mask-rcnn_{student}-fpn_1xb4-1ki_coco-mini.py',
+            _coco('COCO-mini'),
+            data=_places(
+                '{data}/coco-mini/', 'annotations/instances_val2017.json'
+            ),
+            minutes=_minutes(1_000, 0.3),
+        ),
+        Task(
+            'camvid',
+            'transfer/small/fcn_{student}_1xb8-2ki_camvid.py',
+            {'CamVid mIoU': ('mIoU', 1)},
+            data=_places('{data}/camvid'),
+            minutes=_minutes(2_000, 0.3),
+        ),
+        Task(
+            'kangaroo-raccoon',
+            'transfer/small/faster-rcnn_{student}-fpn_1xb8-1ki_kangaroo-'
+            'raccoon.py',
+            {'kangaroo/raccoon AP50': ('coco/bbox_mAP_50', 100)},
+            data=_places('{data}/kangaroo-raccoon/', 'annotations/test.json'),
+            minutes=_minutes(1_000, 0.3),
+        ),
+    ),
     # SEED and DisCo report the same tasks
     'seed-detection': _DISCO,
     'disco-table2': _DISCO,
+    'seed-table1': (
+        _frozen('k-NN', 'top1_by_k.20', 'knn'),
+        _linear('seed'),
+    ),
+    'disco-semi': _few('disco', 100),
+    'compress': (
+        _linear('compress'),
+        _frozen('1-NN', 'top1_by_k.1', 'knn', '--k', '1', '--majority'),
+        _frozen('cluster alignment', 'results.0.top1', 'cluster_alignment'),
+    ),
+    **{f'linear-{recipe}': (_linear(recipe),) for recipe in _RECIPES},
     'linear': (
-        Task(
-            'in1k',
-            'transfer/linear/seed_{student}_8xb32-steplr-100e_in1k.py',
-            {
-                'ImageNet top-1': ('accuracy/top1', 1),
-                'ImageNet top-5': ('accuracy/top5', 1),
-            },
-            minutes=_minutes(100 * 5_005, 0.15),
-        ),
+        _linear('seed'),
         *(
             Task(
                 f'cifar{n}',

@@ -74,13 +74,16 @@ def prove_initialisation(cfg: Config) -> str:
     the prefix goes into the backbone or into another part that is
     initialised by the same file (the last stage of a C4 detector); and the
     backbone gives the features of the pretrained network for the same
-    images, up to 1e-4 of the largest one (or of 1), where the file tells
-    what that was, or mmpretrain has the same network. Strides and dilations
-    that the task changes are set aside for that comparison.
+    images, up to 1e-4 of the largest one (or of 1). What the pretrained
+    network was is told by the file itself, as the checkpoints of every
+    runner do, else by ``pretrained_config=FILE`` in the config; without
+    both, mmdet's and mmseg's networks are compared with mmpretrain's of the
+    same name, and for mmpretrain's own the statement says ``features not
+    compared``. Strides and dilations that the task changes are set aside.
 
     Random weights have to be asked for by name, where a network is
-    transferred (configs of mmdet and mmseg, frozen backbones):
-    ``init_cfg=None``, or an initialiser.
+    transferred (configs of mmdet and mmseg, frozen backbones, configs with
+    a ``TransferHook``): ``init_cfg=None``, or an initialiser.
 
     Args:
         cfg (Config): with ``model``, of a scope whose modules are
@@ -101,7 +104,7 @@ def prove_initialisation(cfg: Config) -> str:
         return f'{model.get("type", "the model")} has no backbone to check'
     receivers = dict(_receivers(model, scope))
     statements = [
-        _prove_file(source, prefix, places, model, scope)
+        _prove_file(source, prefix, places, cfg, scope)
         for (source, prefix), places in _by_file(receivers).items()
         # in a pretraining other files are those of frozen targets
         if 'backbone' in places or scope != 'mmpretrain'
@@ -124,7 +127,7 @@ def _state_rest(cfg: Config, model: dict, backbone: dict, scope: str) -> str:
     if cfg.get('load_from'):
         if not cfg.get('resume'):
             _prove_file(
-                cfg.load_from, 'backbone.', {'backbone': None}, model, scope
+                cfg.load_from, 'backbone.', {'backbone': None}, cfg, scope
             )
         return f'all from load_from={cfg.load_from}'
     if 'pretrained' in model:
@@ -134,11 +137,22 @@ def _state_rest(cfg: Config, model: dict, backbone: dict, scope: str) -> str:
         or model.get('freeze_backbone')
         or (backbone.get('frozen_stages') or 0) > 0
     )
-    if scope == 'mmpretrain' and not frozen:
+    if scope == 'mmpretrain' and not (frozen or _has_own_hook(cfg)):
         return 'backbone from random weights: the config names none'
     raise SetupError(
         'model.backbone has no init_cfg, so it would start from random '
         f'weights without saying so. {REMEDY}'
+    )
+
+
+def _has_own_hook(cfg: Config) -> bool:
+    """Whether a config itself says that it is about a transfer."""
+    return any(
+        str(hook.get('type')).endswith(TransferHook.__name__)
+        # the one of set_transfer says what it has found
+        and not hook.get('statement')
+        for hook in cfg.get('custom_hooks') or []
+        if isinstance(hook, dict)
     )
 
 
@@ -276,10 +290,11 @@ def _prove_file(
     source: str,
     prefix: str,
     places: dict[str, None],
-    model: dict,
+    cfg: Config,
     scope: str,
 ) -> str:
     """Compare a file with the parts of the model that it initialises."""
+    model = cfg.model
     content, everything = read_file(source)
     weights = under_prefix(everything, prefix)
     parts = {place: _build(_node(model, place), scope) for place in places}
@@ -307,7 +322,7 @@ def _prove_file(
         used = len((set(backbone.state_dict()) | taken) & set(weights))
         text += f', {used} of its {len(weights)} tensors used, '
         text += _compare_features(
-            backbone, weights, content, model['backbone'], scope, prefix
+            backbone, weights, content, cfg, scope, prefix
         )
         if unused:
             text += f', not used: {", ".join(unused[:5])}' + (
@@ -378,14 +393,27 @@ def _outputs(output: Any) -> list[Tensor]:
     return [tensor for item in output for tensor in _outputs(item)]
 
 
-def _source_network(content: dict, prefix: str) -> tuple[dict, str] | None:
-    """Return config and scope of the network that a file says it is of."""
+def _source_network(
+    content: dict, prefix: str, config: str | None
+) -> tuple[dict, str] | None:
+    """Return config and scope of the network that a file is of.
+
+    Args:
+        content: of the file.
+        prefix: of the keys.
+        config: file of the config, if the checkpoint has none.
+    """
     text = (content.get('meta') or {}).get('cfg')
-    if not isinstance(text, str):
-        return None
-    try:
-        cfg = read_config(text)
-    except (ValueError, SyntaxError):
+    if isinstance(text, str):
+        try:
+            cfg = read_config(text)
+        except (ValueError, SyntaxError):
+            return None
+    elif config:
+        from .config import load_config
+
+        cfg = load_config(config)
+    else:
         return None
     network = cfg.get('model') or {}
     if prefix.startswith('teacher.'):
@@ -438,13 +466,13 @@ def _compare_features(
     backbone: nn.Module,
     weights: dict[str, Tensor],
     content: dict,
-    config: dict,
+    cfg: Config,
     scope: str,
     prefix: str,
 ) -> str:
     """Compare with the pretrained network on the same images."""
-    config = dict(config)
-    found = _source_network(content, prefix)
+    config, stated = dict(cfg.model.backbone), cfg.get('pretrained_config')
+    found = _source_network(content, prefix, stated)
     origin = 'the pretrained network'
     if found is None:
         found = None if scope == 'mmpretrain' else _counterpart(config)
@@ -452,7 +480,7 @@ def _compare_features(
     if found is None:
         return (
             'features not compared: the file does not say which network it '
-            'is of'
+            'is of, and no pretrained_config does'
         )
     source, source_scope = found
     source, config, aside = _same_geometry(dict(source), config)
@@ -466,6 +494,11 @@ def _compare_features(
         load_strictly(reference, weights, 'the file')
     except Exception as error:  # whatever a constructor makes of it
         first = str(error).splitlines()[0]
+        if stated:
+            raise SetupError(
+                f'the network of pretrained_config={stated} is not that of '
+                f'the file: {first}'
+            ) from error
         return f'features not compared: {origin} cannot be built ({first})'
     if aside:
         target = _build(config, scope)

@@ -1,6 +1,7 @@
 """Random subsets of a detection data set in COCO's format."""
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,7 +116,17 @@ def check_images(content: dict, folder: str | Path) -> None:
     """
     folder = Path(folder)
     names = [image['file_name'] for image in content['images']]
-    missing = [name for name in names if not (folder / name).is_file()]
+    # one listing is faster than a look at each of 118,287 files
+    there = {
+        inside: {entry.name for entry in os.scandir(inside)}
+        for inside in {(folder / name).parent for name in names}
+        if inside.is_dir()
+    }
+    missing = [
+        name
+        for name in names
+        if Path(name).name not in there.get((folder / name).parent, ())
+    ]
     if missing:
         raise FileNotFoundError(
             f'{len(missing)} of {len(names)} images are not in {folder}: '

@@ -103,6 +103,30 @@ def failure(cfg):
     return str(info.value)
 
 
+def test_a_file_without_a_config(write, tmp_path):
+    """Another file may say which network it was; it has to be that one."""
+    path = write(config=False)
+    said = tmp_path / 'pretraining.py'
+    said.write_text(
+        f"default_scope = 'mmpretrain'\nmodel = dict(backbone={STUDENT})\n"
+    )
+    cfg = config(dict(STUDENT, init_cfg=pretrained(path)), 'mmpretrain')
+    assert 'no pretrained_config does' in prove_initialisation(cfg)
+    cfg.pretrained_config = str(said)
+    assert 'features equal to those of the pretrained network' in (
+        prove_initialisation(cfg)
+    )
+    # the same keys in another arrangement
+    said.write_text(said.read_text().replace("'ResNet'", "'ResNetV1d'"))
+    with pytest.raises(SetupError, match='pretrained_config=.* is not that'):
+        prove_initialisation(cfg)
+    caffe = dict(STUDENT, strides=(1, 1, 2, 2))
+    said.write_text(
+        f"default_scope = 'mmpretrain'\nmodel = dict(backbone={caffe})\n"
+    )
+    assert 'it is another network' in failure(cfg)
+
+
 def test_renamed_key(write):
     state = random_state(STUDENT)
     state['backbone.layer3.1.convX.weight'] = state.pop(
@@ -316,6 +340,16 @@ def test_a_frozen_backbone_has_to_say_what_it_is(model):
     config = Config(dict(model={**model, 'backbone': backbone}))
     with pytest.raises(SetupError, match='model.backbone has no init_cfg'):
         prove_initialisation(config)
+
+
+def test_a_config_of_a_transfer_has_to_say_what_it_starts_from():
+    cfg = config(STUDENT, 'mmpretrain')
+    cfg.custom_hooks = [dict(type='HealthHook'), dict(type='TransferHook')]
+    with pytest.raises(SetupError, match='model.backbone has no init_cfg'):
+        prove_initialisation(cfg)
+    # a config that a pretraining has written says so of its own accord
+    cfg.custom_hooks[1].statement = 'backbone from random weights'
+    assert 'the config names none' in prove_initialisation(cfg)
 
 
 def test_other_files_of_a_pretraining_are_left_alone():

@@ -559,6 +559,26 @@ def test_bad_input_of_test(classification, trained, tmp_path, capfd):
     assert 'head.fc.weight is (2, 64), not (2, 9)' in said
 
 
+def test_tests_nothing_that_was_not_trained(
+    classification, trained, tmp_path, capfd
+):
+    content = load_checkpoint(trained / 'epoch_1.pth')
+    state = content['state_dict']
+    for name in ('bias', 'weight'):
+        del state[f'head.fc.{name}']
+    count = len(state)
+    partial = tmp_path / 'partial.pth'
+    torch.save(dict(state_dict=state), partial)
+    arguments = ['test', classification, partial, '--work-dir', tmp_path]
+    said = call_badly(capfd, *arguments)
+    assert f'2 of {count + 2} keys are not in {partial}' in said
+    assert 'head.fc.bias, head.fc.weight. What was not trained' in said
+    out = tmp_path / 'metrics.json'
+    call(*arguments, '--allow-missing', '--out', out)
+    assert 'they keep their initial values' in log_of(tmp_path)
+    assert 'accuracy/top1' in json.loads(out.read_text())
+
+
 def test_interrupt_says_how_to_go_on(classification, tmp_path):
     command = [
         *(sys.executable, '-u', ROOT / 'tools/train.py', classification),

@@ -1,0 +1,25 @@
+"""FCN on CamVid, from a MobileNetV3-Large.
+
+python tools/train.py THIS_FILE --cfg-options \
+    model.backbone.init_cfg.checkpoint=student.pth
+"""
+
+_base_ = [
+    '../../_base_/transfer/students/mobilenet-v3-large.py',
+    '../../_base_/transfer/models/fcn.py',
+    '../../_base_/transfer/datasets/small_camvid.py',
+    '../../_base_/transfer/schedules/small_sgd_2ki.py',
+    '../../_base_/transfer/runtime_seg.py',
+]
+
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    # the base's is of a ResNet-50 with another stem
+    backbone=dict(_delete_=True, **_base_.student, **_base_.dilated),
+    decode_head=dict(
+        in_channels=_base_.channels[3], num_classes=_base_.num_classes
+    ),
+    auxiliary_head=dict(
+        in_channels=_base_.channels[2], num_classes=_base_.num_classes
+    ),
+)
