@@ -8,6 +8,7 @@ from .knn import (
     knn_accuracy,
     knn_classify,
     majority_classify,
+    nearest_neighbours,
 )
 from .linear_probe import linear_probe, stratified_subset
 from .mutual_information import mutual_information
@@ -24,5 +25,6 @@ __all__ = [
     'linear_probe',
     'majority_classify',
     'mutual_information',
+    'nearest_neighbours',
     'stratified_subset',
 ]

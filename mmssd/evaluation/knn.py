@@ -128,6 +128,63 @@ def _neighbours(
     return best, index
 
 
+@torch.no_grad()
+def nearest_neighbours(
+    bank: Tensor, features: Tensor, k: int = 5
+) -> tuple[Tensor, Tensor]:
+    """Find the nearest rows of a bank, nearest first.
+
+    The distance is Euclidean between rows of unit length, from 0 to 2: the
+    square of it is 2 - 2 cos. Exact; among equally near rows the lower index
+    comes first.
+
+    Args:
+        bank: ``(n, D)`` floats; need not be normalised.
+        features: ``(q, D)`` floats, the queries, likewise.
+        k: number of neighbours, 1 to n. Defaults to 5.
+
+    Returns:
+        Distances and indices into the bank, both ``(q, k)``.
+
+    Raises:
+        ValueError: if k or a shape is out of range, or a feature is not
+            finite.
+        TypeError: if features are not floats.
+    """
+    bank, queries = _unit_pair(bank, features, k, ('bank', 'features'))
+    distances, indices = [], []
+    for rows in queries.split(QUERY_ROWS):
+        cosine, index = _neighbours(bank, rows, k)
+        order = cosine.sort(dim=1, descending=True, stable=True).indices
+        index = index.gather(1, order)
+        # 2 - 2 cos would have no digits left for near rows
+        gap = bank[index.to(bank.device)].to(rows) - rows[:, None]
+        distances.append(gap.norm(dim=2))
+        indices.append(index)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def _unit_pair(
+    bank: Tensor, queries: Tensor, k: int, names: tuple[str, str]
+) -> tuple[Tensor, Tensor]:
+    """Check the input; return rows of unit length."""
+    bank, queries = (
+        unit_rows(name, rows)
+        for name, rows in zip(names, (bank, queries), strict=True)
+    )
+    if bank.size(1) != queries.size(1):
+        raise ValueError(
+            f'{names[0]} have the width {bank.size(1)}, {names[1]} '
+            f'{queries.size(1)}: both must come from the same network'
+        )
+    if not 1 <= k <= len(bank):
+        raise ValueError(
+            f'k={k}: must be between 1 and the number of training rows, '
+            f'{len(bank)}'
+        )
+    return bank, queries
+
+
 def _prepare(
     train_features: Tensor,
     train_labels: Tensor,
@@ -136,18 +193,9 @@ def _prepare(
     num_classes: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check the input; return unit rows and labels."""
-    bank = unit_rows('train_features', train_features)
-    queries = unit_rows('features', features)
-    if bank.size(1) != queries.size(1):
-        raise ValueError(
-            f'train_features have the width {bank.size(1)}, features '
-            f'{queries.size(1)}: both must come from the same network'
-        )
-    if not 1 <= k <= len(bank):
-        raise ValueError(
-            f'k={k}: must be between 1 and the number of training rows, '
-            f'{len(bank)}'
-        )
+    bank, queries = _unit_pair(
+        train_features, features, k, ('train_features', 'features')
+    )
     labels = check_labels(
         'train_labels', train_labels, len(bank), num_classes
     ).to(queries.device)

@@ -184,7 +184,7 @@ def logistic_regression(
     return (u @ scales.T).detach(), (bias_scale * v).detach()
 
 
-def _standardiser(x: Tensor) -> tuple[Tensor, Tensor]:
+def standardiser(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and scale of the columns; constant columns keep the scale 1."""
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     noise = 10 * torch.finfo(x.dtype).eps * x.abs().amax(dim=0)
@@ -208,7 +208,7 @@ def _choose_weight_decay(
     for number in range(1 if len(x) > ONE_FOLD_ROWS else FOLDS):
         held = fold == number
         if held.any():
-            mean, scale = _standardiser(x[~held])
+            mean, scale = standardiser(x[~held])
             rows = (x - mean) / scale
             splits.append((rows[~held], y[~held], rows[held], y[held]))
     best, chosen, behind = -1, None, 0
@@ -299,7 +299,7 @@ def linear_probe(
         weight_decay = _choose_weight_decay(
             train_x, train_y, num_classes, weight_decays, seed
         )
-    mean, scale = _standardiser(train_x)
+    mean, scale = standardiser(train_x)
     weight, bias = logistic_regression(
         (train_x - mean) / scale, train_y, weight_decay, num_classes, TOLERANCE
     )

@@ -2,17 +2,25 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS, TRANSFORMS
+from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from mmssd.evaluation.linear_probe import (
+    TOLERANCE,
+    logistic_regression,
+    standardiser,
+)
 from mmssd.models.utils.checkpoint import (
     extract_state_dict,
     load_checkpoint,
     load_strictly,
 )
-from mmssd.models.utils.step import last_output
+from mmssd.models.utils.step import last_output, pool_features
+
+WEIGHT_DECAY = 1e-2  # of the classifier fitted for a picture
 
 
 class _FromLastStage(nn.Module):
@@ -115,32 +123,59 @@ def load_classifier(config: Config, checkpoint: str) -> nn.Module:
     return model
 
 
-def read_images(config: Config, paths: list[str]) -> list[Tensor]:
-    """Read images by the pipeline of a config's test.
+class Probe(nn.Module):
+    """A backbone with a linear classifier of its pooled features.
 
     Args:
-        config: with ``test_dataloader`` or ``val_dataloader``.
-        paths: of the images.
-
-    Returns:
-        ``(3, H, W)`` uint8 tensors, before the data preprocessor.
-
-    Raises:
-        ValueError: if the config has no such loader.
-        FileNotFoundError: naming an image that does not exist.
+        backbone: any.
+        weight: ``(C, D)`` of the classifier.
+        bias: ``(C,)``.
     """
-    loader = config.get('test_dataloader') or config.get('val_dataloader')
-    if not loader:
-        raise ValueError('the config has no test_dataloader')
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        pipeline = [
-            TRANSFORMS.build(transform)
-            for transform in loader.dataset.pipeline
-        ]
-    images = []
-    for path in paths:
-        results = dict(img_path=path)
-        for transform in pipeline:
-            results = transform(results)
-        images.append(results['inputs'])
-    return images
+
+    with_neck = True
+
+    def __init__(
+        self, backbone: nn.Module, weight: Tensor, bias: Tensor
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer('weight', weight)
+        self.register_buffer('bias', bias)
+
+    def neck(self, outputs: tuple[Tensor, ...]) -> Tensor:
+        """Pool the last stage to ``(N, D)``."""
+        return pool_features(outputs)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return logits ``(N, C)``."""
+        return F.linear(features, self.weight, self.bias)
+
+
+def fit_probe(
+    backbone: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    weight_decay: float = WEIGHT_DECAY,
+) -> Probe:
+    """Fit a classifier of frozen features, for the scores of Grad-CAM.
+
+    Logistic regression of standardised features, see
+    :func:`mmssd.evaluation.linear_probe`, at one weight decay; the
+    standardisation becomes part of the classifier.
+
+    Args:
+        backbone: that the features are of.
+        features: ``(n, D)``, pooled.
+        labels: ``(n,)`` class indices.
+        weight_decay: of the standardised features.
+    """
+    mean, scale = standardiser(features)
+    weight, bias = logistic_regression(
+        (features - mean) / scale,
+        labels,
+        weight_decay,
+        int(labels.max()) + 1,
+        TOLERANCE,
+    )
+    weight = weight / scale
+    return Probe(backbone, weight, bias - weight @ mean)

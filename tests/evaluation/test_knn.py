@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from mmssd.evaluation import knn
-from mmssd.evaluation.knn import knn_accuracy, knn_classify
+from mmssd.evaluation.knn import (
+    knn_accuracy,
+    knn_classify,
+    nearest_neighbours,
+)
 
 # Three points in the plane, two classes. Query (1, 0): cosines 1, 0.6, 0.
 BANK = torch.tensor([[2.0, 0.0], [0.3, 0.4], [0.0, 5.0]])
@@ -149,3 +153,33 @@ def test_wrong_types():
         knn_classify(BANK, LABELS.float(), QUERY, k=1)
     with pytest.raises(TypeError, match='expected floats'):
         knn_classify(BANK.long(), LABELS, QUERY, k=1)
+
+
+def test_nearest_neighbours_by_brute_force(monkeypatch):
+    monkeypatch.setattr(knn, 'BANK_ROWS', 7)
+    monkeypatch.setattr(knn, 'QUERY_ROWS', 3)
+    bank = torch.randn(40, 6, dtype=torch.float64)
+    queries = torch.randn(10, 6, dtype=torch.float64) * 100
+    bank[31] = 5 * queries[4]  # the same direction
+    distances, indices = nearest_neighbours(bank, queries, 4)
+    for query, near, index in zip(queries, distances, indices, strict=True):
+        gaps = [
+            float((row / row.norm() - query / query.norm()).norm())
+            for row in bank
+        ]
+        order = sorted(range(40), key=gaps.__getitem__)[:4]
+        assert index.tolist() == order
+        assert near.tolist() == pytest.approx([gaps[i] for i in order])
+    assert indices[4, 0] == 31 and distances[4, 0] < 1e-12
+
+
+def test_nearest_neighbours_by_hand():
+    bank = torch.tensor([[0.0, 2.0], [3.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    distances, indices = nearest_neighbours(bank, torch.tensor([[4.0, 0]]), 4)
+    # equal rows in the order of their indices; 90 and 180 degrees
+    assert indices.tolist() == [[1, 0, 2, 3]]
+    assert distances[0].tolist() == pytest.approx([0, 2**0.5, 2**0.5, 2])
+    with pytest.raises(ValueError, match='k=5: must be between 1 and .* 4'):
+        nearest_neighbours(bank, bank, 5)
+    with pytest.raises(ValueError, match='bank have the width 2, features 3'):
+        nearest_neighbours(bank, torch.ones(1, 3))

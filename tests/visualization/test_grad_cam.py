@@ -12,7 +12,13 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmssd.visualization.grad_cam import grad_cam, load_classifier
+from mmssd.evaluation.linear_probe import logistic_regression
+from mmssd.visualization.grad_cam import (
+    WEIGHT_DECAY,
+    fit_probe,
+    grad_cam,
+    load_classifier,
+)
 from mmssd.visualization.pictures import draw_points, heat
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis'
@@ -66,6 +72,30 @@ def test_predicted_class_by_default():
         grad_cam(model, images, torch.tensor([5, 0]))
 
 
+def test_a_probe_fitted_to_frozen_features():
+    pytest.importorskip('pytorch_grad_cam')
+    backbone = build().backbone
+    features = 3 + 5 * torch.randn(60, 32)
+    labels = torch.arange(60) % 3
+    probe = fit_probe(backbone, features, labels)
+    x = (features - features.mean(0)) / features.std(0, correction=0)
+    weight, bias = logistic_regression(x, labels, WEIGHT_DECAY, 3, 1e-4)
+    torch.testing.assert_close(
+        probe.head(features), x @ weight.T + bias, rtol=1e-4, atol=1e-4
+    )
+    images = torch.randn(2, 3, 64, 64)
+    maps, logits = grad_cam(probe, images, torch.tensor([2, 0]))
+    with torch.no_grad():
+        stage = backbone(images)[-1]
+    pooled = stage.mean(dim=(2, 3))
+    torch.testing.assert_close(logits, probe.head(pooled))
+    wanted = torch.einsum('nk,nkhw->nhw', probe.weight[[2, 0]], stage)
+    for got, values in zip(maps, wanted.clamp_min(0).numpy(), strict=True):
+        values = values - values.min()
+        values = cv2.resize(values / (values.max() + 1e-7), (64, 64))
+        np.testing.assert_allclose(got, values, atol=1e-3)
+
+
 def test_heat():
     image = np.full((1, 2, 3), 100, dtype=np.uint8)
     low, high = heat(image, np.array([[0.0, 1.0]]))[0]
@@ -109,7 +139,7 @@ def test_tool(tmp_path, capsys):
     tool.main([*base, '--images', *files, '--out', str(out)])
     assert capsys.readouterr().out.strip() == str(out)
     width, height = Image.open(out).size
-    assert width > height > 300  # three columns, two rows
+    assert width > 600 and height > 400  # three columns, two rows
     for wrong, message in (
         (['--images', 'none.png'], 'no image none.png'),
         (['--images', *files, '--classes', '1', '2', '3'], '3 for 2 images'),
