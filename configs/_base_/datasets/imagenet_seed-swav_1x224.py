@@ -2,44 +2,9 @@
 # MoCo-v2's (weaker) colours.
 _base_ = 'imagenet_mocov2_2x224.py'
 
-photometric = [
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(
-                type='ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.4,
-                hue=0.1,
-            )
-        ],
-        prob=0.8,
-    ),
-    dict(
-        type='RandomGrayscale',
-        prob=0.2,
-        keep_channels=True,
-        channel_weights=(0.114, 0.587, 0.2989),  # BGR
-    ),
-    # magnitude_std='inf' makes the radius uniform in the range
-    dict(
-        type='GaussianBlur',
-        magnitude_range=(0.1, 2.0),
-        magnitude_std='inf',
-        prob=0.5,
-    ),
-    dict(type='RandomFlip', prob=0.5),
-]
-big_view = [
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.14, 1.0),
-        backend='pillow',
-    ),
-    *photometric,
-]
+crop, *photometric = _base_.view
+big_view = [dict(crop, crop_ratio_range=(0.14, 1.0)), *photometric]
+del crop  # no setting of a run
 train_pipeline = [
     dict(type='LoadImage', max_broken=10),
     dict(type='MultiView', num_views=1, transforms=[big_view]),
