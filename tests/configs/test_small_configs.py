@@ -17,9 +17,9 @@ from mmssd.datasets.small_sets import make_small_sets
 from mmssd.evaluation.from_config import labelled_sets
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs/transfer/small'
-STUDENTS = ('resnet18', 'resnet18w8', 'mobilenet-v3-large', 'efficientnet-b0')
+STUDENTS = ('resnet18', 'resnet18w4', 'mobilenet-v3-large', 'efficientnet-b0')
 DENSE = sorted(p for p in FOLDER.glob('*.py') if 'probe_' not in p.stem)
-SMALL = 'resnet18w8'
+SMALL = 'resnet18w4'
 
 
 def ids(path):

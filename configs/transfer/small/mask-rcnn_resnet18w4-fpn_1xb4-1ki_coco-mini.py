@@ -5,7 +5,7 @@ python tools/train.py THIS_FILE --cfg-options \
 """
 
 _base_ = [
-    '../../_base_/transfer/students/resnet18w8.py',
+    '../../_base_/transfer/students/resnet18w4.py',
     '../../_base_/transfer/models/mask-rcnn_fpn.py',
     '../../_base_/transfer/datasets/small_coco-mini.py',
     '../../_base_/transfer/runtime_det_iters.py',

@@ -4,7 +4,7 @@ python tools/analysis/linear_probe.py THIS_FILE student.pth
 """
 
 _base_ = [
-    '../../_base_/transfer/students/resnet18w8.py',
+    '../../_base_/transfer/students/resnet18w4.py',
     '../../_base_/transfer/models/features.py',
     '../../_base_/transfer/datasets/small_cifar10.py',
     '../../_base_/default_runtime.py',
