@@ -20,6 +20,11 @@ def _float(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
+def _row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the products of two ``(R, K)`` tensors, without a third."""
+    return torch.bmm(a[:, None], b[:, :, None]).sum()
+
+
 class _QueueDivergence(torch.autograd.Function):
     """Divergence of two distributions over queue rows, block by block.
 
@@ -39,31 +44,33 @@ class _QueueDivergence(torch.autograd.Function):
         own_anchor: bool,
         subtract_entropy: bool,
     ) -> Tensor:
-        rows = max(1, BLOCK // max(1, len(student_queue)))
+        number, own = len(student_queue), int(own_anchor)
+        rows = min(len(student), max(1, BLOCK // max(1, number)))
+        # all that is N x K at any time
+        buffers = student.new_empty(3, rows, own + number)
         total = student.new_zeros(())
         gradient = torch.empty_like(student)
         for start in range(0, len(student), rows):
             block = slice(start, start + rows)
             s, t = student[block], teacher[block]
-            target = t @ teacher_queue.t()
-            scores = s @ student_queue.t()
-            if own_anchor:
-                target = torch.cat([(t * t).sum(1, keepdim=True), target], 1)
-                scores = torch.cat([(s * t).sum(1, keepdim=True), scores], 1)
-            log_p = F.log_softmax(target.div_(teacher_temperature), dim=1)
-            del target
-            log_q = F.log_softmax(scores.div_(student_temperature), dim=1)
-            del scores
-            p = log_p.exp()
-            total -= (p * log_q).sum()
+            scores, log_p, log_q = buffers[:, : len(s)]
+            for row, queue, temperature, logs in (
+                (t, teacher_queue, teacher_temperature, log_p),
+                (s, student_queue, student_temperature, log_q),
+            ):
+                torch.mm(row, queue.t(), out=scores[:, own:])
+                if own_anchor:
+                    scores[:, 0] = (row * t).sum(1)
+                scores.div_(temperature)
+                torch.log_softmax(scores, 1, out=logs)
+            p = torch.exp(log_p, out=scores)
+            total -= _row_products(p, log_q)
             if subtract_entropy:
-                total += torch.xlogy(p, p).sum()
+                total += _row_products(p, log_p)
             error = log_q.exp_().sub_(p)
+            torch.mm(error[:, own:], student_queue, out=gradient[block])
             if own_anchor:
-                own, error = error[:, :1], error[:, 1:]
-                torch.addmm(own * t, error, student_queue, out=gradient[block])
-            else:
-                torch.mm(error, student_queue, out=gradient[block])
+                gradient[block].addcmul_(error[:, :1], t)
         ctx.save_for_backward(
             gradient.div_(student_temperature * len(student))
         )
@@ -113,8 +120,8 @@ def similarity_distillation(
     `SEED: Self-supervised Distillation For Visual Representation
     <https://arxiv.org/abs/2101.04731>`_, section 3.2.
 
-    Memory: scores are held for a block of rows at a time (at most about
-    five tensors of 4 Mi numbers, or of one row); what is kept for the
+    Memory: scores are held for a block of rows at a time, three tensors of
+    at most 4 Mi numbers (or of one row), whatever N; what is kept for the
     backward pass is the gradient of the student rows, N x D. Second
     derivatives are not available.
 

@@ -2,11 +2,14 @@
 
 import importlib
 import math
+import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmssd.models.losses import compress, similarity_distillation
 
@@ -238,3 +241,77 @@ def test_registered():
     )
     loss = MODELS.build(dict(type='mmpretrain.CompressLoss', temperature=0.1))
     assert loss(s, t, queue, queue) == compress(s, t, queue, queue, 0.1)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak, self.now = set(), 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key in self.live or key in self.known:
+                continue
+            self.live.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._gone, key, size)
+        return result
+
+    def _gone(self, key, size):
+        self.live.discard(key)
+        self.now -= size
+
+
+def extra_bytes(function, *inputs):
+    mode = LiveBytes()
+    mode.known = {tensor.untyped_storage()._cdata for tensor in inputs}
+    with mode:
+        function()
+    return mode.peak
+
+
+def test_bytes_are_counted():
+    x = torch.ones(1000)
+
+    def work():
+        y = x * 2  # 4000
+        z = y + 1  # 8000 together
+        del y
+        return z.exp() + x[:10].sum()  # again 8000, then 12004
+
+    assert 12_000 <= extra_bytes(work, x) <= 12_100
+
+
+@pytest.mark.parametrize(
+    ('n', 'k', 'd', 'block'),
+    [
+        (64, 2048, 8, 2**15),
+        pytest.param(256, 65_536, 128, None, marks=pytest.mark.slow),
+    ],
+)
+def test_extra_memory(monkeypatch, n, k, d, block):
+    """Forward and backward: less than one tensor of N x K in float32.
+
+    The small case has blocks of the same share of N x K, a quarter.
+    """
+    if block is not None:
+        monkeypatch.setattr(module, 'BLOCK', block)
+    assert module.BLOCK * 4 == n * k
+    student = torch.randn(n, d, requires_grad=True)
+    teacher, queue = torch.randn(n, d), torch.randn(k, d)
+
+    def step():
+        similarity_distillation(student, teacher, queue).backward()
+
+    step()  # the gradient's own tensor is there
+    extra = extra_bytes(step, student, student.grad, teacher, queue)
+    # three blocks, and rows of width D
+    assert 3 * 4 * module.BLOCK <= extra <= 4 * n * k
