@@ -1,6 +1,7 @@
 """A teacher's cache from the command line: SEED, and the labels of CC."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,26 @@ def test_bad_input(config, tmp_path, capsys):
     assert 'goes with --part teacher' in error(labels, *to)
     message = error(labels, '--part', 'teacher', *to)
     assert 'another recipe of views, which differs in pipelines' in message
+
+
+def test_benchmark(tmp_path, capsys):
+    tool = load('benchmarks/teacher_cache')
+    assert tool.pays_after(30.0, dict(teacher=8.0, cache=5.0)) == 10
+    assert tool.pays_after(30.0, dict(teacher=5.0, cache=5.0)) is None
+    out = tmp_path / 'cache.json'
+    path = ROOT / 'configs/demo'
+    seed = next(path.glob('seed_resnet18*.py'))
+    tool.main(
+        [str(seed), '--images', '8', '--batch-size', '4', '--draws', '2']
+        + ['--queue', '8', '--rounds', '1', '--steps', '2']
+        + ['--out', str(out)]
+    )
+    record = json.loads(out.read_text())
+    assert record['rows'] == 16
+    assert record['largest_relative_difference'] < 1e-5
+    assert set(record['epoch_s']) == {'teacher', 'cache'}
+    assert 'losses differ by' in capsys.readouterr().out
+    oss = next(path.glob('oss_resnet18*.py'))
+    with pytest.raises(SystemExit):
+        tool.main([str(oss)])
+    assert 'has no frozen teacher' in capsys.readouterr().err

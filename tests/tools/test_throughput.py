@@ -1,11 +1,21 @@
-"""The benchmark runs the same networks on both sides."""
+"""The benchmark runs the same networks on both sides, and counts right."""
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS, MODELS
+from PIL import Image
+
+from mmssd.apis import benchmark
+from mmssd.apis.config import load_config
+from mmssd.models.distillers.distiller import Distiller
 
 ROOT = Path(__file__).parents[2]
 DEMO = (
@@ -15,6 +25,10 @@ DEMO = (
 PAPER = (
     ROOT / 'configs/oss/off-kd-drop_resnet18-resnet50_8xb32-coslr-130e_in1k.py'
 )
+SEED = ROOT / 'configs/seed/seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
+MOCO = ROOT / 'configs/demo/mocov2_resnet18w8_1xb256-coslr-700i_garments.py'
+TINY = ['--data', 'memory', '--images', '16', '--batch-size', '4']
+TINY += ['--rounds', '2', '--steps', '1']
 
 
 @pytest.fixture(scope='module')
@@ -24,6 +38,12 @@ def tool():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def prepare(tool, arguments, folder):
+    args = tool.parse_args(arguments)
+    cfg = tool.load(args, args.batch_size[0], str(folder))
+    return tool.prepare(args, cfg)
 
 
 def calls_of(function, monkeypatch):
@@ -49,35 +69,328 @@ def calls_of(function, monkeypatch):
     [
         [str(DEMO), '--batch-size', '4'],
         [str(PAPER), '--batch-size', '2', '--views', '2x64', '2x32'],
+        [str(MOCO), '--batch-size', '4'],
     ],
-    ids=['online', 'frozen'],
+    ids=['online', 'frozen', 'momentum'],
 )
-def test_limit_and_step_run_the_same_layers(tool, monkeypatch, arguments):
-    timed = tool.prepare(tool.parse_args(arguments))
+def test_limit_and_step_run_the_same_layers(
+    tool, monkeypatch, arguments, tmp_path
+):
+    timed = prepare(tool, arguments, tmp_path)
     limit = calls_of(timed['limit'], monkeypatch)
     step = calls_of(timed['step'], monkeypatch)
-    assert len(limit) > 40
+    assert len(limit) >= 40
     assert sorted(limit) == sorted(step)
 
 
-def test_writes_what_it_prints(tool, tmp_path, capsys):
+# --- arithmetic -------------------------------------------------------------
+
+
+def test_medians_ratios_and_throughput():
+    """Three rounds of two steps with eight images each."""
+    rows = benchmark.summarise(
+        dict(limit=[0.2, 0.4, 0.3], step=[0.22, 0.36, 0.6]),
+        steps=2,
+        images=8,
+        peaks=dict(limit=[None, None, None], step=[5.0, 9.0, 7.0]),
+    )
+    assert rows['limit'] == dict(
+        median_ms=pytest.approx(150),
+        least_ms=pytest.approx(100),
+        most_ms=pytest.approx(200),
+        images_per_s=pytest.approx(8 / 0.15),
+        ratio=1.0,
+        peak_mib=None,
+    )
+    # by round 1.1, 0.9, 2.0: not the ratio of the medians, 1.2
+    assert rows['step']['ratio'] == pytest.approx(1.1)
+    assert rows['step']['median_ms'] == pytest.approx(180)
+    assert rows['step']['peak_mib'] == 9.0
+    alone = benchmark.summarise(dict(run=[0.1]), 1, 8)
+    assert alone['run']['ratio'] is None
+
+
+def test_rounds_go_in_turn_after_one_of_warming_up():
+    calls = []
+    rows = benchmark.measure(
+        dict(limit=lambda: calls.append('l'), run=lambda: calls.append('r')),
+        rounds=2,
+        steps=3,
+        images=1,
+        before=dict(run=lambda: calls.append('d')),
+    )
+    assert ''.join(calls) == 3 * 'llldrrr' or ''.join(calls) == ('llldrrr' * 3)
+    assert set(rows) == {'limit', 'run'}
+
+
+def test_peak_of_memory():
+    benchmark.reset_peak()
+    before = benchmark.peak_mib()
+    if before is None:
+        pytest.skip('the system does not tell')
+    block = np.ones(50 * 2**20, dtype=np.uint8)
+    after = benchmark.peak_mib()
+    del block
+    assert 45 < after - before < 80
+    benchmark.reset_peak()
+    assert benchmark.peak_mib() < after - 40
+
+
+def test_parts_add_up_and_leave_no_trace():
+    class Thing:
+        def work(self, kind):
+            time.sleep(0.02)
+            return kind
+
+    thing, parts = Thing(), benchmark.Parts()
+    parts.watch(thing, 'work', lambda kind: f'work {kind}')
+    assert [thing.work(kind) for kind in 'aab'] == ['a', 'a', 'b']
+    parts.release()
+    thing.work('a')
+    assert set(parts.seconds) == {'work a', 'work b'}
+    assert 0.04 <= parts.seconds['work a'] < 1
+    assert 'work' not in vars(thing)
+
+
+def test_efficiency_of_processes(tool):
+    def case(processes, batch, ms):
+        row = dict(median_ms=ms)
+        return dict(
+            processes=processes, batch_size=batch, results=dict(step=row)
+        )
+
+    cases = [case(1, 8, 100.0), case(2, 8, 125.0), case(2, 16, 300.0)]
+    tool.efficiency(cases)
+    assert cases[1]['results']['step']['efficiency'] == 0.8
+    for other in (cases[0], cases[2]):  # the last without counterpart
+        assert 'efficiency' not in other['results']['step']
+
+
+def test_bytes_that_a_process_sends():
+    """A ring of four, and what MoCo exchanges beside its gradients."""
+    assert benchmark.sent_bytes('all_gather', 8, 4) == 24
+    assert benchmark.sent_bytes('all_reduce', 8, 4) == 12
+    assert benchmark.sent_bytes('broadcast', 8, 4) == 8
+    model = Distiller(
+        dict(type='ResNet', depth=18, stem_channels=4, base_channels=4),
+        heads=dict(
+            contrast=dict(
+                type='MomentumContrastHead', embed_dim=32, queue_length=16
+            )
+        ),
+        momentum=0.9,
+        num_global=2,
+    ).train()
+    views = [torch.randn(2, 3, 16, 16) for _ in range(2)]
+    rows = benchmark.count_communication(model, views, 4)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    expected = {
+        'all_reduce gradients': (1, 4 * trained),
+        'broadcast 8': (1, 8 * 8),  # order of 8 images, int64
+        'all_gather 2x3x16x16': (1, 2 * 3 * 256 * 4),  # the keys' images
+        # keys: back into order, then into the queue
+        'all_gather 2x32': (2, 2 * 2 * 32 * 4),
+    }
+    assert {
+        name: (row['calls'], row['bytes']) for name, row in rows.items()
+    } == expected
+    assert not torch.distributed.is_initialized()
+
+
+# --- what is measured -------------------------------------------------------
+
+
+def test_views_of_a_config():
+    assert benchmark.read_views(None, load_config(DEMO)) == [(2, 32), (2, 20)]
+    assert benchmark.read_views(None, load_config(PAPER)) == [
+        (2, 224),
+        (6, 96),
+    ]
+    assert benchmark.read_views(None, load_config(SEED)) == [(1, 224)]
+    assert benchmark.read_views(['2x48'], load_config(SEED)) == [(2, 48)]
+
+
+def test_images_in_memory(tmp_path):
+    cfg = load_config(SEED)
+    benchmark.set_images(cfg, 'memory', tmp_path, 6, 32, [(2, 32), (3, 16)])
+    benchmark.set_cifar_stem(cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        data = DATASETS.build(cfg.train_dataloader.dataset)
+        preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    assert len(data) == 6
+    batch = dict(inputs=torch.stack([data[0]['inputs'], data[5]['inputs']]))
+    views = preprocessor(batch, True)['inputs']
+    assert [tuple(v.shape) for v in views] == [(2, 3, 32, 32)] * 2 + [
+        (2, 3, 16, 16)
+    ] * 3
+    assert cfg.model.backbone.type == 'ResNet_CIFAR'
+    assert cfg.model.teacher.backbone.type == 'ResNet_CIFAR'
+
+
+def test_jpegs_for_the_pipeline_of_the_config(tmp_path):
+    cfg = load_config(SEED)
+    benchmark.set_images(cfg, 'jpeg', tmp_path / 'j', 2, 32, [])
+    files = sorted((tmp_path / 'j').iterdir())
+    assert [Image.open(file).size for file in files] == [(500, 375)] * 2
+    # about as large as photographs of that size
+    assert all(30e3 < file.stat().st_size < 200e3 for file in files)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert data[1]['inputs'][0].shape == (3, 224, 224)
+    with pytest.raises(ValueError, match='reads no files'):
+        benchmark.set_images(load_config(DEMO), 'jpeg', tmp_path, 2, 32, [])
+
+
+@pytest.mark.parametrize('peer', benchmark.PEERS)
+def test_peers_have_equal_networks(peer, tmp_path):
+    sides = benchmark.peer_configs(
+        peer,
+        dict(type='ResNet', depth=18, stem_channels=4, base_channels=4),
+        32,
+        [(2, 16), (1, 8)],
+        batch=4,
+        dataset=dict(type='SyntheticImages', number=8, size=16),
+        prototypes=6,
+        queue=8,
+        hidden=12,
+        embedding=5,
+    )
+    assert set(sides) == {'mmpretrain', 'ours', 'ours float32'}
+    shapes = {}
+    for name, side in sides.items():
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(side.model)
+        shapes[name] = sorted(
+            tuple(p.shape) for p in model.parameters() if p.requires_grad
+        )
+        loop = benchmark.stepped_loop(side, tmp_path, f'{peer}_{name[-3:]}')
+        loop.advance()
+        assert loop.iter == 1
+    assert shapes['mmpretrain'] == shapes['ours'] == shapes['ours float32']
+
+
+def test_a_queue_that_mmpretrain_cannot_have():
+    with pytest.raises(ValueError, match='a queue of 10 is no multiple'):
+        benchmark.peer_configs('moco', {}, 8, [(2, 8)], 4, {}, queue=10)
+
+
+def test_measures_a_real_training(tool, tmp_path, capsys):
     out = tmp_path / 'step.json'
-    arguments = [str(DEMO), '--batch-size', '4', '--rounds', '2']
-    tool.main([*arguments, '--steps', '1', '--out', str(out)])
+    arguments = [str(DEMO), *TINY, '--out', str(out), '--measure']
+    arguments += ['limit', 'step', 'full', 'run', 'data', 'parts']
+    tool.main(arguments)
     record, printed = json.loads(out.read_text()), capsys.readouterr().out
-    assert set(record['results']) == {'limit', 'step', 'full'}
-    for name, row in record['results'].items():
+    (case,) = record['cases']
+    assert case['batch_size'] == 4 and case['processes'] == 1
+    results = case['results']
+    assert set(results) == {'limit', 'step', 'full', 'run', 'data'}
+    for name, row in results.items():
         assert 0 < row['least_ms'] <= row['median_ms'] <= row['most_ms']
         assert f'{row["median_ms"]:.1f}' in printed, name
-    assert record['results']['limit']['ratio_to_limit'] == 1.0
+    assert results['limit']['ratio'] == 1.0
+    parts = case['parts']
+    assert {
+        'views',
+        'student forward',
+        'teacher forward',
+        'head clustering',
+        'head domain',
+        'backward',
+        'optimizer',
+        'hooks',
+        'waiting for data',
+    } <= set(parts)
+    others = sum(v for k, v in parts.items() if k != 'total')
+    assert others == pytest.approx(parts['total'])
+    assert record['machine']['torch'] == torch.__version__
+
+
+def test_sweep_of_batches(tool, tmp_path):
+    out = tmp_path / 'sweep.json'
+    arguments = [str(MOCO), '--batch-size', '2', '4', '--rounds', '1']
+    arguments += ['--steps', '1', '--measure', 'limit', 'step']
+    tool.main([*arguments, '--out', str(out)])
+    cases = json.loads(out.read_text())['cases']
+    assert [case['batch_size'] for case in cases] == [2, 4]
+
+
+def test_an_adapter_for_other_code(tool, tmp_path):
+    (tmp_path / 'checkout').mkdir()
+    (tmp_path / 'checkout' / 'theirs_.py').write_text(
+        'def train(views):\n    return sum(v.sum() for v in views)\n'
+    )
+    adapter = tmp_path / 'adapter.py'
+    adapter.write_text(
+        'import theirs_\n'
+        'def make_step(views, device):\n'
+        '    assert [tuple(v.shape) for v in views] == [(2, 3, 32, 32)] * 2\n'
+        '    return lambda: theirs_.train(views)\n'
+    )
+    out = tmp_path / 'out.json'
+    arguments = [str(MOCO), '--batch-size', '2', '--rounds', '1', '--steps']
+    arguments += ['1', '--adapter', str(adapter), '--out', str(out)]
+    tool.main([*arguments, '--checkout', str(tmp_path / 'checkout')])
+    (case,) = json.loads(out.read_text())['cases']
+    assert case['results']['adapter']['ratio'] < 1
+
+
+@pytest.mark.slow
+def test_start_to_first_iteration(tool, tmp_path):
+    out = tmp_path / 'out.json'
+    arguments = [str(MOCO), *TINY, '--measure', 'start', '--out', str(out)]
+    tool.main(arguments)
+    (case,) = json.loads(out.read_text())['cases']
+    assert 0.5 < case['start_s'] < 300
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_two_processes(tool, tmp_path):
+    out = tmp_path / 'out.json'
+    arguments = [str(DEMO), *TINY, '--measure', 'limit', 'step']
+    arguments += ['--device', 'cpu', '--processes', '1', '2', '--threads']
+    tool.main([*arguments, '1', '--out', str(out)])
+    one, two = json.loads(out.read_text())['cases']
+    assert (one['processes'], two['processes']) == (1, 2)
+    for name in ('limit', 'step'):
+        assert two['results'][name]['efficiency'] == pytest.approx(
+            one['results'][name]['median_ms']
+            / two['results'][name]['median_ms']
+        )
 
 
 @pytest.mark.parametrize(
-    ('views', 'message'),
-    [(['2-64'], '--views 2-64: must be NUMBERxSIZE'), (None, 'by --views')],
+    ('arguments', 'message'),
+    [
+        (['--views', '2-64'], '--views 2-64: must be NUMBERxSIZE'),
+        (['--rounds', '0'], '--rounds 0: must be at least 1'),
+        (['--batch-size', '4', '0'], '--batch-size [4, 0]'),
+        (['--processes', '2', '--measure', 'run'], 'measure run in another'),
+        (['--processes', '2', '--peers', 'swav'], 'measure swav in another'),
+        (['--adapter', 'none.py', *TINY], 'none.py does not exist'),
+        (['--communication', '1'], '--communication [1]'),
+    ],
 )
-def test_bad_views(tool, capsys, views, message):
-    arguments = [str(PAPER), *(['--views', *views] if views else [])]
+def test_bad_input(tool, capsys, arguments, message):
     with pytest.raises(SystemExit):
-        tool.main(arguments)
+        tool.main([str(DEMO), *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_a_config_with_a_cache(tool, tmp_path, capsys):
+    cfg = load_config(SEED)
+    cfg.teacher_cache = dict(path='somewhere')
+    cfg.dump(tmp_path / 'cached.py')
+    with pytest.raises(SystemExit):
+        tool.main([str(tmp_path / 'cached.py')])
+    assert 'teacher_cache.py measures' in capsys.readouterr().err
+
+
+def test_a_config_without_views(tool, tmp_path, capsys):
+    cfg = Config(load_config(DEMO).to_dict())
+    cfg.data_preprocessor = dict(type='SelfSupDataPreprocessor')
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    cfg.dump(tmp_path / 'plain.py')
+    with pytest.raises(SystemExit):
+        tool.main([str(tmp_path / 'plain.py')])
+    assert 'give them by --views' in capsys.readouterr().err
