@@ -1,0 +1,146 @@
+"""What only a CUDA device can show; skipped without one."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+
+from mmssd.apis.config import load_config
+from mmssd.models.distillers.teacher_cache import TeacherCache
+from mmssd.models.losses.similarity_distillation import (
+    similarity_distillation,
+)
+from mmssd.models.utils import sinkhorn
+from mmssd.models.utils.multi_crop_preprocessor import ViewRecipe
+from mmssd.models.utils.plan import Duration
+from mmssd.models.utils.view_draws import SeededDraws
+
+pytestmark = pytest.mark.gpu
+DEMO = Path(__file__).parents[1] / 'configs' / 'demo'
+METHODS = ('oss', 'swav', 'seed', 'compress-1q', 'compress-2q', 'mocov2')
+
+
+@contextmanager
+def no_waiting():
+    """Whatever makes the host wait for the device is an error."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+def build(method, amp):
+    config = load_config(next(DEMO.glob(f'{method}_resnet18w8*.py')))
+    config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    teacher = config.model.get('teacher')
+    if teacher and teacher.get('frozen'):
+        teacher.checkpoint = 'random'
+    config.optim_wrapper.type = 'AutocastOptimWrapper'
+    config.optim_wrapper.dtype = 'bfloat16' if amp else 'float32'
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.model)
+        model.init_weights()
+        model = model.cuda().train()
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    for head in model.heads.values():
+        for name in ('queue_start', 'freeze_prototypes'):
+            if hasattr(head, name):
+                setattr(head, name, Duration(0, name))
+    return model, wrapper
+
+
+def images(number=16):
+    generator = torch.Generator().manual_seed(0)
+    shape = (number, 3, 32, 32)
+    pixels = torch.randint(0, 256, shape, generator=generator)
+    return pixels.to(torch.uint8).cuda()
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_step_never_waits_for_the_device(method):
+    """From uint8 images to the update, in bfloat16 and channels-last."""
+    model, wrapper = build(method, amp=True)
+    data = dict(inputs=images())
+    for _ in range(2):  # kernels are chosen, states are made
+        model.train_step(data, wrapper)
+    with no_waiting():
+        logs = model.train_step(data, wrapper)
+    assert torch.isfinite(logs['loss'])
+    assert model.channels_last
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_bfloat16_is_near_float32(method):
+    """The first loss of the same weights on the same views, to 5 %."""
+    losses = []
+    for amp in (False, True):
+        torch.manual_seed(0)
+        model, wrapper = build(method, amp)
+        torch.manual_seed(1)
+        views = model.data_preprocessor(dict(inputs=images()), True)['inputs']
+        with wrapper.optim_context(model):
+            terms = model(views, mode='loss')
+        losses.append(float(model.parse_losses(terms)[0]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_seeded_views_are_those_of_the_cpu():
+    keys = torch.stack([torch.full((16,), 3), torch.arange(16)], 1)
+    keys = torch.cat([keys, torch.ones(16, 1, dtype=torch.long)], 1)
+    recipe = ViewRecipe(num=1, size=24)
+    pixels = images().float() / 255
+    expected = recipe(pixels.cpu(), SeededDraws(keys))
+    recipe(pixels, SeededDraws(keys, pixels.device))
+    with no_waiting():
+        found = recipe(pixels, SeededDraws(keys, pixels.device))
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-3)
+
+
+def test_looking_a_teacher_up_does_not_wait(tmp_path):
+    cache = TeacherCache.create(
+        tmp_path, {}, dict(draws=2), 8, [0], dict(embeddings=4)
+    )
+    rows = np.arange(64, dtype=np.float32).reshape(16, 1, 4)
+    cache.arrays['embeddings'][:] = rows
+    keys = torch.tensor([[0, 7, 1], [0, 2, 0]])
+    cache.encodings(keys, ['embeddings'], [0], 'cuda')
+    with no_waiting():
+        found = cache.encodings(keys, ['embeddings'], [0], 'cuda')
+    assert np.array_equal(found.embeddings[0].cpu().numpy(), rows[[15, 4], 0])
+
+
+def test_objectives_are_those_of_the_cpu():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 32, 64)
+    queue = torch.nn.functional.normalize(torch.randn(512, 64), dim=1)
+    found = similarity_distillation(
+        student.cuda(), teacher.cuda(), queue.cuda()
+    )
+    expected = similarity_distillation(student, teacher, queue)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
+    scores = torch.randn(64, 30)
+    torch.testing.assert_close(
+        sinkhorn(scores.cuda()).cpu(), sinkhorn(scores), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_extra_memory_of_seed():
+    """Less than 1.5 tensors of 256 x 65,536 in float32, by the allocator."""
+    n, k, d = 256, 65_536, 128
+    student = torch.randn(n, d, device='cuda', requires_grad=True)
+    teacher = torch.randn(n, d, device='cuda')
+    queue = torch.randn(k, d, device='cuda')
+    similarity_distillation(student, teacher, queue).backward()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    similarity_distillation(student, teacher, queue).backward()
+    extra = torch.cuda.max_memory_allocated() - before
+    assert extra <= 1.5 * 4 * n * k
