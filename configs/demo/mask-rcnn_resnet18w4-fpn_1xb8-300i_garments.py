@@ -25,7 +25,7 @@ model = dict(
             type='FCNMaskHead',
             num_convs=2,
             in_channels=channels,
-            conv_out_channels=channels,
+            conv_out_channels=channels // 2,
             num_classes=len(_base_.classes),
             norm_cfg=dict(type='BN'),
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True),

@@ -396,6 +396,9 @@ SUITES: dict[str, tuple[Task, ...]] = {
     ),
 }
 
+# where the data of a suite lie, unless it is said
+DATA = {'demo': Path('data/garments'), 'small': Path('data/small')}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -541,7 +544,8 @@ class Suite:
         data: folder of the data, instead of those in the configs.
         part: network of the checkpoints: ``'student'``, ``'teacher'`` or
             ``'momentum'``.
-        gpus: processes of every training.
+        gpus: most processes of a training, which has as many as the name of
+            its config says (``8xb2``) if there are as many.
         say: prints progress.
 
     Raises:
@@ -604,7 +608,7 @@ class Suite:
                 self.work_dir / row / task.name / f'split{split}_seed{seed}',
                 self._options(task, row, chosen, seed),
                 self._part(row),
-                self.gpus,
+                min(self.gpus, _processes(self._config(task))),
             )
             for row, checkpoint in self.rows.items()
             for task in self.tasks
@@ -684,11 +688,11 @@ class Suite:
                 unknown += left
             lines.append(text)
             written_for = _processes(self._config(task))
-            if task.tool == 'train' and written_for != self.gpus:
+            if task.tool == 'train' and written_for > self.gpus:
                 lines.append(
-                    f'    its config is for {written_for} processes, this is '
-                    f'{self.gpus}: --gpus {written_for}, or another learning '
-                    'rate by --cfg-options'
+                    f'    its config is for {written_for} processes, and '
+                    f'this is {self.gpus}: --gpus {written_for}, or another '
+                    'batch size or learning rate by --cfg-options'
                 )
         text = f'in all about {_duration(total)}'
         if unknown:

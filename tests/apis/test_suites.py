@@ -156,6 +156,7 @@ def test_what_a_run_is_told(make, tmp_path):
         'train.root=/d/x',
     )
     assert told['random/knn/split1_seed0'].options == ('b=/d',)
+    assert {cell.gpus for cell in told.values()} == {1}  # no 8xb2
     undone = told['oss/knn/split1_seed0'], told['supervised/knn/split1_seed0']
     assert [cell.part for cell in undone] == ['teacher', 'student']
 
@@ -373,6 +374,8 @@ def test_suites_name_configs_that_are_there(name, tmp_path):
     one = 'resnet50' if name == 'linear-visual-priors' else 'resnet18'
     assert one in found
     if name == 'oss-table3':
+        suite = Suite(SUITES[name], {'random': None}, tmp_path, gpus=8)
+        assert [cell.gpus for cell in suite.cells()] == [8] * 11 + [4]
         assert found == list(STUDENTS)
         assert len(suite.cells()) == 1 + 5 + 5 + 1
         options = [cell.options[0] for cell in suite.cells()[1:6]]
@@ -387,6 +390,32 @@ def load_tool():
     return module
 
 
+def test_tool_knows_where_the_data_are(tmp_path):
+    tool, made = load_tool(), []
+
+    class Recorded(Suite):
+        def plan(self):
+            made.append(self)
+            return ''
+
+    tool.Suite = Recorded
+    base = ['demo', '--plan', '--work-dir', str(tmp_path)]
+    tool.main(base)
+    tool.main([*base, '--data', 'elsewhere'])
+    for suite, data in zip(made, ('data/garments', 'elsewhere'), strict=True):
+        detection, *_, linear = suite.cells()
+        assert (
+            f'train_dataloader.dataset.data_root={data}/multi/'
+            in detection.options
+        )
+        assert f'val_evaluator.ann_file={data}/multi/instances_val.json' in (
+            detection.options
+        )
+        # all labelled images, not the few of the probe while pretraining
+        assert 'custom_hooks.1.bank.subset=None' in linear.options
+        assert f'custom_hooks.1.query.data_root={data}' in linear.options
+
+
 def test_tool_plans_and_refuses(tmp_path, capsys):
     tool = load_tool()
     base = ['oss-table3', '--work-dir', str(tmp_path), '--plan']
@@ -394,7 +423,7 @@ def test_tool_plans_and_refuses(tmp_path, capsys):
     said = capsys.readouterr().out
     # random, and mmpretrain's network trained with labels
     assert 'coco-1k: 10 runs, 10 left of 50 min each, assumed' in said
-    assert 'its config is for 4 processes, this is 1: --gpus 4' in said
+    assert 'its config is for 4 processes, and this is 1: --gpus 4' in said
     for wrong, message in (
         (['oss.pth'], 'expected NAME=FILE'),
         (['random=oss.pth'], "'random' being taken"),

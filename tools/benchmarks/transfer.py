@@ -28,6 +28,7 @@ from pathlib import Path
 from mmssd.apis.cli import readable_errors
 from mmssd.apis.export import PARTS
 from mmssd.apis.suites import (
+    DATA,
     MODELS,
     RANDOM,
     SUITES,
@@ -78,10 +79,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--seeds', type=int, default=1, help='of each run')
     parser.add_argument('--tasks', nargs='+', help='only these of the suite')
     parser.add_argument(
-        '--gpus', type=int, default=1, help='processes of each training'
+        '--gpus',
+        type=int,
+        default=1,
+        help='most processes of a training, of those that its config is for',
     )
     parser.add_argument(
-        '--data', type=Path, help='folder of the data of demo and small'
+        '--data',
+        type=Path,
+        help='folder of the data of demo (default: data/garments) and small '
+        '(data/small)',
     )
     parser.add_argument(
         '--work-dir', type=Path, help='default: work_dirs/transfer/SUITE'
@@ -123,7 +130,7 @@ def make_suite(args: argparse.Namespace) -> Suite:
                 f'{", ".join(sorted(known))}'
             )
         tasks = tuple(task for task in tasks if task.name in args.tasks)
-    if args.data and not any(task.data for task in tasks):
+    if args.data and args.suite not in DATA:
         raise ValueError(
             f'--data {args.data}: the data of {args.suite} lie where the '
             'configs say; change that by --cfg-options'
@@ -140,7 +147,7 @@ def make_suite(args: argparse.Namespace) -> Suite:
         student,
         args.seeds,
         tuple(args.cfg_options),
-        args.data,
+        args.data or DATA.get(args.suite),
         args.part,
         args.gpus,
     )

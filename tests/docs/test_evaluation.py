@@ -1,0 +1,40 @@
+"""The commands of docs/evaluation.md are ones that the tool takes."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from mmssd.apis.suites import SUITES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / 'docs/evaluation.md').read_text()
+COMMANDS = [
+    command
+    for row in re.findall(r'^\| .* \| (`.*) \|$', TEXT, flags=re.MULTILINE)
+    for command in re.findall(r'`([^`]+=(?:FILE|RUN)[^`]*)`', row)
+]
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_command(command, tmp_path, capsys, monkeypatch):
+    path = ROOT / 'tools/benchmarks/transfer.py'
+    spec = importlib.util.spec_from_file_location('transfer', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.chdir(tmp_path)
+    for name in ('FILE', 'RUN/epoch_200.pth', 'RUN/epoch_400.pth'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'x')
+    arguments = [word for word in command.split() if word != '...']
+    assert tool.main([*arguments, '--plan']) == 0
+    said = capsys.readouterr().out
+    assert 'in all about' in said and 'unknown' not in said
+
+
+def test_every_suite_has_its_row():
+    named = {command.split()[0] for command in COMMANDS}
+    named |= {f'linear-{recipe}' for recipe in ('seed', 'disco-code')}
+    named.add('linear-compress')  # part of the suite compress
+    assert named == set(SUITES)
