@@ -42,5 +42,5 @@ data_preprocessor = dict(
         ),
     ],
 )
-# the best of four, see docs/results; one rate for all
-optim_wrapper = dict(optimizer=dict(lr=8e-3), paramwise_cfg=None)
+# the base rate is the best of a grid (docs/results); here for all
+optim_wrapper = dict(paramwise_cfg=None)
