@@ -9,5 +9,5 @@ _base_ = [
     '../../_base_/transfer/models/faster-rcnn_c4.py',
     '../../_base_/transfer/datasets/voc0712_disco.py',
     '../../_base_/transfer/schedules/disco-code_voc_48ki.py',
-    '../../_base_/transfer/runtime_det_iters.py',
+    '../../_base_/transfer/runtime_det_disco.py',
 ]

@@ -10,6 +10,7 @@ from .health_hook import HealthHook
 from .information_plane_hook import InformationPlaneHook
 from .knn_probe_hook import KNNProbeHook
 from .resident_images_hook import ResidentImagesHook
+from .precise_batch_norm_hook import PreciseBatchNormHook
 from .transfer_hook import TransferHook
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'InformationPlaneHook',
     'KNNProbeHook',
     'ResidentImagesHook',
+    'PreciseBatchNormHook',
     'TransferHook',
 ]
