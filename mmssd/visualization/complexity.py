@@ -22,7 +22,7 @@ NOT_COUNTED = {
     *('aten::gelu', 'aten::silu', 'aten::silu_', 'aten::sigmoid'),
     *('aten::hardswish', 'aten::hardswish_', 'aten::hardsigmoid'),
     *('aten::hardsigmoid_', 'aten::max_pool2d', 'aten::avg_pool2d'),
-    *('aten::relu', 'aten::relu_', 'aten::clamp', 'aten::clamp_'),
+    *('aten::pad', 'aten::relu', 'aten::relu_', 'aten::clamp', 'aten::clamp_'),
 }
 
 

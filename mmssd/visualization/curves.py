@@ -53,7 +53,8 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
     Returns:
         Points by key. Records of a validation, which name no iteration, stand
         at their step if that lies between the iterations around them (it may
-        be an epoch), else at the iteration before; they take no time.
+        be an epoch), else at the iteration before; they take no time. Of
+        what both log, the training counts.
 
     Raises:
         FileNotFoundError: if there is no log.
@@ -72,7 +73,11 @@ def read_curves(run: str | Path) -> dict[str, Curve]:
             curves.setdefault(key, []).extend(points)
     if not curves:
         raise ValueError(f'{run}: nothing was logged yet')
-    return curves
+    return {
+        # the time of a step, say, is not that of a validation's
+        key: [p for p in points if p.training] or points
+        for key, points in curves.items()
+    }
 
 
 def _read_file(path: Path, before: dict[str, Curve]) -> dict[str, Curve]:

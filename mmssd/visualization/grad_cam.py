@@ -41,6 +41,11 @@ class _FromLastStage(nn.Module):
             raise ValueError(
                 f'the backbone gives {tuple(maps.shape)}: Grad-CAM needs maps'
             )
+        if maps.shape[2:] == (1, 1):
+            raise ValueError(
+                f'images of {images.size(3)} x {images.size(2)} pixels leave '
+                'one place in the last stage: Grad-CAM needs larger ones'
+            )
         x = (self.maps(maps.requires_grad_()),)
         if self.model.with_neck:
             x = self.model.neck(x)
@@ -72,7 +77,8 @@ def grad_cam(
 
     Raises:
         ImportError: if grad-cam is not installed.
-        ValueError: if the backbone gives no maps, or a class is out of range.
+        ValueError: if the backbone gives no maps, or maps of one place, or a
+            class is out of range.
     """
     try:
         from pytorch_grad_cam import GradCAM

@@ -18,6 +18,13 @@ from mmssd.evaluation.from_config import build_network, labelled_sets
 from mmssd.models.utils.input_statistics import InputStatistics
 
 UNTRAINED = 'random'
+# for configs that name no evaluation: ImageNet's
+EVALUATION = (
+    dict(type='LoadImage'),
+    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='PackInputs'),
+)
 
 
 @dataclass
@@ -143,16 +150,18 @@ def class_names(dataset) -> Sequence[str] | None:
 def read_images(config: Config, paths: Sequence[str]) -> list[Tensor]:
     """Read image files as a config's test, or else its query set, does.
 
+    A config without either reads as ImageNet is evaluated: the centre of 224
+    pixels out of 256.
+
     Args:
-        config: with ``test_dataloader``, ``val_dataloader`` or a query set.
+        config: loaded.
         paths: of the images.
 
     Returns:
         ``(3, H, W)`` uint8 tensors, before the data preprocessor.
 
     Raises:
-        ValueError: if the config has no such loader, or its pipeline reads
-            no files.
+        ValueError: if an image cannot be read.
         FileNotFoundError: naming an image that does not exist.
     """
     for path in paths:
@@ -164,10 +173,8 @@ def read_images(config: Config, paths: Sequence[str]) -> list[Tensor]:
     else:
         try:
             pipeline = labelled_sets(config)['query'].pipeline
-        except ValueError as error:
-            raise ValueError(
-                f'the config has no test_dataloader, and {error}'
-            ) from error
+        except ValueError:
+            pipeline = EVALUATION
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         if not str(pipeline[0]['type']).rpartition('.')[2].startswith('Load'):
             # its data set has the pixels already

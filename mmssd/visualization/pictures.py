@@ -266,6 +266,11 @@ def draw_lines(
             )
         if log:
             axis.set_yscale('log')
+            for part in (
+                axis.yaxis.set_major_formatter,
+                axis.yaxis.set_minor_formatter,
+            ):
+                part(plt.matplotlib.ticker.LogFormatter())  # 0.5, not 5e-1
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(along)
         axis.set_ylabel(label)

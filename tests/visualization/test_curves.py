@@ -58,7 +58,7 @@ def run(tmp_path):
             train(30, 2.0, time=12.0),
             train(40, 1.0, time=12.0),
             # of an epoch's validation: the step counts epochs
-            {'accuracy/top1': 50.0, 'step': 1},
+            {'accuracy/top1': 50.0, 'time': 0.5, 'step': 1},
         ],
     )
     return folder
@@ -74,6 +74,7 @@ def test_a_resumed_run_reads_as_one(run):
         (40, 6, 1.0, True),
     ]
     assert curves['knn/top1'] == [(0, 0, 10.0, False), (20, 1, 20.0, False)]
+    assert [p.value for p in curves['time']] == [6, 6, 12, 12]
     assert curves['accuracy/top1'] == [(40, 6, 50.0, False)]
     assert set(curves) == {'loss', 'lr', 'time', 'knn/top1', 'accuracy/top1'}
 

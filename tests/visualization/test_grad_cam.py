@@ -70,6 +70,8 @@ def test_predicted_class_by_default():
     np.testing.assert_array_equal(maps, again)
     with pytest.raises(ValueError, match=r'classes \[5, 0\]: .* has 5'):
         grad_cam(model, images, torch.tensor([5, 0]))
+    with pytest.raises(ValueError, match='32 x 32 pixels leave one place'):
+        grad_cam(model, images[..., :32, :32])
 
 
 def test_a_probe_fitted_to_frozen_features():

@@ -85,7 +85,7 @@ def run(tmp_path, files):
     """Config and checkpoint of a tiny student."""
     pipeline = [
         dict(type='LoadImage'),
-        dict(type='Resize', scale=32),
+        dict(type='Resize', scale=64),
         dict(type='PackInputs'),
     ]
     sets = {
@@ -134,8 +134,10 @@ def run(tmp_path, files):
 def test_images_by_path_and_by_index(run, files):
     config = run[0]
     images = read_images(config, files[:2])
-    assert images[0].shape == (3, 32, 32)
+    assert images[0].shape == (3, 64, 64)
     assert images[0][:, 0, 0].tolist() == [0, 0, 200]  # BGR, for to_rgb
+    bare = Config(dict(default_scope='mmpretrain'))
+    assert read_images(bare, files[:1])[0].shape == (3, 224, 224)
     found = take_images(config, None, [1])
     assert found['image 1'][:, 0, 0].tolist() == [200, 0, 0]
     # of equal names, the paths

@@ -46,18 +46,16 @@ def read_views(texts: list[str]) -> list[tuple[int, int]]:
 def table(parts: list[Part]) -> list[list[str]]:
     """Return the cells, the first row with the titles."""
     sizes = sorted({size for part in parts for size in part.flops})[::-1]
-    most = max((part.per_image or 0 for part in parts), default=0)
-    unit, scale = ('GFLOPs', 1e9) if most >= 1e9 else ('MFLOPs', 1e6)
     lines = [
         [
             *('network', 'part', 'parameters (M)'),
-            *(f'{unit}, {h} x {w} px' for h, w in sizes),
-            f'{unit}, a training image',
+            *(f'MFLOPs, {h} x {w} px' for h, w in sizes),
+            'MFLOPs, a training image',
         ]
     ]
 
     def shown(flops: int | None) -> str:
-        return '-' if flops is None else f'{flops / scale:.3f}'
+        return '-' if flops is None else f'{flops / 1e6:.2f}'
 
     for part in parts:
         lines.append(
