@@ -37,7 +37,7 @@ def no_waiting():
 
 
 def build(method, amp):
-    config = load_config(next(DEMO.glob(f'{method}_resnet18w8*.py')))
+    config = load_config(next(DEMO.glob(f'{method}_resnet18w4*.py')))
     config.model.setdefault('data_preprocessor', config.data_preprocessor)
     teacher = config.model.get('teacher')
     if teacher and teacher.get('frozen'):

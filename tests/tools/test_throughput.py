@@ -26,7 +26,7 @@ PAPER = (
     ROOT / 'configs/oss/off-kd-drop_resnet18-resnet50_8xb32-coslr-130e_in1k.py'
 )
 SEED = ROOT / 'configs/seed/seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
-MOCO = ROOT / 'configs/demo/mocov2_resnet18w8_1xb256-coslr-700i_garments.py'
+MOCO = ROOT / 'configs/demo/mocov2_resnet18w4_1xb256-coslr-700i_garments.py'
 TINY = ['--data', 'memory', '--images', '16', '--batch-size', '4']
 TINY += ['--rounds', '2', '--steps', '1']
 
