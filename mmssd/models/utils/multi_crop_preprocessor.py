@@ -112,23 +112,21 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
         images: ``(N, 3, H, W)``.
         shift: ``(N,)`` turns, in [-0.5, 0.5].
     """
-    value, top = images.max(dim=1)
-    low = images.amin(dim=1)
-    chroma = value - low
     r, g, b = images.unbind(1)
-    safe = chroma.clamp_min(1e-8)
-    hue = torch.where(
-        top == 0,
-        (g - b) / safe,
-        torch.where(top == 1, (b - r) / safe + 2, (r - g) / safe + 4),
-    )
-    hue = hue + 6 * shift.view(-1, 1, 1)
-    # HSV to RGB in closed form: f(n) = v - c max(0, min(k, 4 - k, 1))
+    # by pairs: reductions over three channels are slow
+    value = torch.maximum(torch.maximum(r, g), b)
+    chroma = value - torch.minimum(torch.minimum(r, g), b)
+    red, green = r == value, g == value
+    hue = torch.where(red, g - b, torch.where(green, b - r, r - g))
+    hue = hue.div_(chroma.clamp_min(1e-8))
+    hue += torch.where(red, 0.0, torch.where(green, 2.0, 4.0))
+    hue += 6 * shift.view(-1, 1, 1)
+    # HSV to RGB in closed form: f(n) = v - c max(0, min(k, 4 - k, 1)) with
+    # k = n + hue modulo 6, and min(k, 4 - k) = 2 - |k - 2|
     offsets = torch.arange(5, 0, -2, device=images.device)  # 5, 3, 1
-    offsets = offsets.view(1, 3, 1, 1)
-    k = (offsets + hue[:, None]).remainder(6)
-    ramp = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return value[:, None] - chroma[:, None] * ramp
+    k = (offsets.view(1, 3, 1, 1) + hue[:, None]).remainder_(6)
+    ramp = k.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
+    return torch.addcmul(value[:, None], chroma[:, None], ramp, value=-1)
 
 
 def color_jitter(
