@@ -1,9 +1,9 @@
 r"""Draw where the class token of vision transformers looks.
 
 A row for each image and network, with the mean over the heads and every head
-of one layer. Each map is scaled by its own largest weight; below it stands
-the share of the attention that goes to patches (the rest goes to the class
-token itself and its like).
+of one layer. Each map is scaled by its own largest weight, which stands below
+it in percent, as does the sum over all patches (the rest of the attention
+goes to the class token itself and its like).
 
 Examples:
     python tools/analysis/attention.py --out attention.png \
@@ -76,11 +76,19 @@ def draw(args: argparse.Namespace) -> None:
                             for m in maps
                         ),
                     ],
-                    ['', *(f'patches {100 * m.sum():.0f} %' for m in maps)],
+                    [
+                        '',
+                        *(
+                            f'{100 * m.max():.2g} % of {100 * m.sum():.0f} %'
+                            for m in maps
+                        ),
+                    ],
                 )
             )
     lines = [line for found in rows.values() for line in found]
     wide = max(len(pictures) for _, pictures, _ in lines)
+
+    where = 'last layer' if args.layer == -1 else f'layer {args.layer}'
 
     def fill(values: list, empty) -> list:
         return [*values, *[empty] * (wide - len(values))]
@@ -91,8 +99,8 @@ def draw(args: argparse.Namespace) -> None:
         ['image', 'mean', *(f'head {head + 1}' for head in range(wide - 2))],
         [name for name, _, _ in lines],
         [fill(captions, '') for _, _, captions in lines],
-        title=f'Attention of the class token, layer {args.layer}; blue: none,'
-        ' red: the largest of the map',
+        title=f'Attention of the class token, {where}. Blue: none; red: the '
+        'largest weight, below: its share, of that of all patches',
         cell=1.6,
     )
 
