@@ -15,10 +15,11 @@ from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmssd.engine.hooks.completed_run_hook import CompletedRunHook
+from mmssd.engine.hooks.health_hook import training_plan
 from mmssd.models.utils.checkpoint import CheckpointError, load_checkpoint
 
 # Environment variables in which launchers tell rank, size and local rank
@@ -33,7 +34,26 @@ LAUNCHERS = {
 }
 
 
-class CPURunner(Runner):
+class CheckedRunner(Runner):
+    """A runner that counts its images before it builds schedulers.
+
+    Schedules converted from epochs to iterations need the length of an
+    epoch; with fewer images than a batch mmengine would say that it is 0,
+    not why, before any hook could.
+    """
+
+    def build_param_scheduler(self, scheduler):
+        """Build the schedulers of a training that has data.
+
+        Raises:
+            SetupError: if there are fewer images than one batch.
+        """
+        if isinstance(self._train_loop, BaseLoop):
+            training_plan(self)
+        return super().build_param_scheduler(scheduler)
+
+
+class CPURunner(CheckedRunner):
     """A runner for several processes without a GPU.
 
     Layers of synchronised batch norm, which need a GPU, become plain ones.
@@ -87,7 +107,7 @@ def build_runner(
     elif on_cpu and launcher != 'none':
         runner = CPURunner.from_cfg(config)
     else:
-        runner = Runner.from_cfg(config)
+        runner = CheckedRunner.from_cfg(config)
     if resume:
         runner.register_hook(CompletedRunHook())
     return runner

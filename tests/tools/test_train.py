@@ -83,6 +83,9 @@ train_dataloader = dict(
             dict(type='PackInputs')]))
 train_cfg = dict(by_epoch=True, max_epochs=1)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+param_scheduler = [dict(
+    type='CosineAnnealingLR', by_epoch=True, begin=0, end=1, T_max=1,
+    convert_to_iter_based=True)]
 log_level = 'INFO'
 """
 

@@ -114,6 +114,10 @@ def check_shares(
 def training_plan(runner) -> TrainingPlan:
     """Read the numbers of a training off its runner.
 
+    Args:
+        runner: with its training loop and optimizer built; its schedulers
+            may follow.
+
     Raises:
         SetupError: if the data are fewer than one batch.
     """
