@@ -118,6 +118,7 @@ def measure(
     images: int,
     base: str = 'limit',
     before: dict[str, Callable[[], None]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict]:
     """Time functions in rounds, in turn, after one round of warming up.
 
@@ -128,6 +129,8 @@ def measure(
         images: per step.
         base: see :func:`summarise`.
         before: what has to happen before a round of some of them, untimed.
+        clock: in seconds; ``time.process_time`` counts what the processor
+            spent on this process, also where others keep it busy.
 
     Returns:
         See :func:`summarise`.
@@ -140,12 +143,12 @@ def measure(
                 before[name]()
             reset_peak()
             _wait()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(steps):
                 function()
             _wait()
             if index:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
                 peaks[name].append(peak_mib())
     return summarise(seconds, steps, images, base, peaks)
 
@@ -157,7 +160,8 @@ class Parts:
     their sum is more than an undisturbed step where a GPU is used.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.seconds: dict[str, float] = {}
         self._patched: list[tuple[object, str]] = []
 
@@ -165,12 +169,12 @@ class Parts:
     def timing(self, name: str) -> Iterator[None]:
         """Add what happens inside to a part."""
         _wait()
-        start = time.perf_counter()
+        start = self.clock()
         try:
             yield
         finally:
             _wait()
-            spent = time.perf_counter() - start
+            spent = self.clock() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def watch(
@@ -219,14 +223,19 @@ def watch_model(parts: Parts, model: nn.Module, wrapper: object) -> None:
     parts.watch(wrapper, 'zero_grad', 'optimizer')
 
 
-def measure_parts(loop: 'SteppedTrainLoop', steps: int) -> dict[str, float]:
+def measure_parts(
+    loop: 'SteppedTrainLoop',
+    steps: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Return milliseconds a step of each part of a real training.
 
     Args:
         loop: of a runner whose model is a :class:`Distiller`.
         steps: to average over.
+        clock: see :func:`measure`.
     """
-    runner, parts = loop.runner, Parts()
+    runner, parts = loop.runner, Parts(clock)
     loop.drain()
     watch_model(parts, runner.model, runner.optim_wrapper)
     parts.watch(runner, 'call_hook', 'hooks')

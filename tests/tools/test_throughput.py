@@ -123,6 +123,14 @@ def test_rounds_go_in_turn_after_one_of_warming_up():
     assert set(rows) == {'limit', 'run'}
 
 
+def test_another_clock():
+    ticks = iter(range(100))
+    rows = benchmark.measure(
+        dict(limit=lambda: None), 3, 1, 1, clock=lambda: next(ticks)
+    )
+    assert rows['limit']['median_ms'] == 1000
+
+
 def test_peak_of_memory():
     benchmark.reset_peak()
     before = benchmark.peak_mib()
@@ -368,6 +376,7 @@ def test_two_processes(tool, tmp_path):
         (['--processes', '2', '--measure', 'run'], 'measure run in another'),
         (['--processes', '2', '--peers', 'swav'], 'measure swav in another'),
         (['--adapter', 'none.py', *TINY], 'none.py does not exist'),
+        (['--cpu-time', '--threads', '2'], 'give --threads 1'),
         (['--communication', '1'], '--communication [1]'),
     ],
 )

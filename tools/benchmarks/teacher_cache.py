@@ -54,6 +54,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--rounds', type=int, default=5, help='repetitions')
     add('--steps', type=int, default=3, help='steps per repetition')
     add('--threads', type=int, help='of the CPU')
+    add(
+        '--cpu-time',
+        action='store_true',
+        help='count the time of the processor, see throughput.py',
+    )
     add('--out', metavar='FILE', help='write JSON there')
     return parser.parse_args(argv)
 
@@ -128,7 +133,8 @@ def first_losses(loop: benchmark.SteppedTrainLoop, steps: int) -> list[float]:
 def compare(args: argparse.Namespace, folder: Path) -> dict:
     """Return all numbers."""
     cfg = prepare(args, folder)
-    start = time.perf_counter()
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    start = clock()
     cache = cache_by_config(
         cfg,
         device=get_device(),
@@ -136,7 +142,7 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         num_workers=args.num_workers,
         amp=args.amp,
     )
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     loops, losses = {}, {}
     for name, path in (('teacher', None), ('cache', str(cache.folder))):
         side = Config(cfg.to_dict())
@@ -152,6 +158,7 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         batch,
         base='teacher',
         before={name: loop.drain for name, loop in loops.items()},
+        clock=clock,
     )
     epochs = {
         name: row['median_ms'] / 1000 * cache.images / batch

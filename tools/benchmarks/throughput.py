@@ -47,7 +47,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MMLogger
@@ -135,6 +135,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add('--adapter', type=Path, metavar='FILE', help='see above')
     add('--checkout', type=Path, metavar='FOLDER', help='see above')
+    add(
+        '--cpu-time',
+        action='store_true',
+        help='count the time of the processor instead of the clock on the '
+        'wall: for a CPU that others keep busy, with one thread and no '
+        'workers',
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings of the config to override, as key.subkey=value',
+    )
     add('--out', metavar='FILE', help='write JSON there')
     args = parser.parse_args(argv)
     if 'all' in args.measure:
@@ -171,6 +185,13 @@ def check_args(args: argparse.Namespace) -> None:
             f'measure {", ".join([*alone, *args.peers]) or "the adapter"} in '
             'another call'
         )
+    if args.cpu_time and (
+        args.threads != 1 or args.num_workers or get_device() != 'cpu'
+    ):
+        raise ValueError(
+            '--cpu-time adds up the time of all threads and knows nothing of '
+            'workers and GPUs: give --threads 1 --num-workers 0, on the CPU'
+        )
     other = args.device and torch.device(args.device).type != get_device()
     if other and (alone or args.peers):
         raise ValueError(
@@ -180,9 +201,14 @@ def check_args(args: argparse.Namespace) -> None:
         )
 
 
+def clock_of(args: argparse.Namespace) -> Callable[[], float]:
+    """Return the clock that the arguments ask for."""
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
 def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
     """Load the config and do what the arguments ask for."""
-    cfg = configs.load_config(args.config)
+    cfg = configs.load_config(args.config, args.cfg_options)
     if cfg.get('teacher_cache') or (cfg.model.get('teacher') or {}).get(
         'cache'
     ):
@@ -358,10 +384,17 @@ def measure_case(
             before['data'] = loop.drain
     if timed:
         record['results'] = benchmark.measure(
-            timed, args.rounds, args.steps, batch, before=before
+            timed,
+            args.rounds,
+            args.steps,
+            batch,
+            before=before,
+            clock=clock_of(args),
         )
     if 'parts' in args.measure:
-        record['parts'] = benchmark.measure_parts(loop, args.steps)
+        record['parts'] = benchmark.measure_parts(
+            loop, args.steps, clock_of(args)
+        )
     if 'start' in args.measure:
         record['start_s'] = measure_start(cfg, folder)
     if args.communication:
@@ -431,6 +464,7 @@ def measure_peer(
         batch,
         base='mmpretrain',
         before={name: loop.drain for name, loop in loops.items()},
+        clock=clock_of(args),
     )
 
 
@@ -639,7 +673,7 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f'{record["config"]}, {where["gpu"] or where["cpu"]}, '
             f'{where["threads"]} threads, torch {where["torch"]}, '
-            f'{where["date"]}'
+            f'{where["date"]}{", time of the processor" * args.cpu_time}'
         )
         print('\n'.join(show(case) for case in cases))
         if args.out:
