@@ -168,6 +168,7 @@ def draw_points(
     labels: np.ndarray,
     path: str | Path,
     classes: Sequence[str] | None = None,
+    title: str = '',
 ) -> None:
     """Draw points in the plane, coloured by class, one panel a network.
 
@@ -176,6 +177,7 @@ def draw_points(
         labels: ``(n,)`` class indices.
         path: PNG file to write.
         classes: their names, for the legend.
+        title: a line above all.
     """
     plt = _pyplot()
     figure, axes = plt.subplots(
@@ -184,23 +186,28 @@ def draw_points(
     found = np.unique(labels)
     colours = plt.get_cmap('tab10' if len(found) <= 10 else 'gist_rainbow')
     steps = range(10) if len(found) <= 10 else np.linspace(0, 1, len(found))
-    for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
+    for axis, (name, points) in zip(axes[0], panels.items(), strict=True):
         for step, label in zip(steps, found, strict=False):
             chosen = points[labels == label]
             axis.scatter(
                 *chosen.T,
                 s=8,
                 color=colours(step),
-                label=classes[label] if classes else str(label),
+                label=classes[label] if classes else f'class {label}',
                 linewidths=0,
             )
-        axis.set_title(title)
+        axis.set_title(name, fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([])
     if len(found) <= 20:
         axes[0, -1].legend(
-            loc='center left', bbox_to_anchor=(1, 0.5), frameon=False
+            loc='center left',
+            bbox_to_anchor=(1, 0.5),
+            frameon=False,
+            markerscale=2,
         )
+    if title:
+        figure.suptitle(title, fontsize=11, y=1.03)
     _save(figure, path)
 
 

@@ -54,6 +54,14 @@ def main(argv: list[str] | None = None) -> None:
         print(args.out)
 
 
+def share(weights: torch.Tensor) -> str:
+    """Say what part of the attention is in a map."""
+    return (
+        f'largest {100 * weights.max():.2g} %\n'
+        f'all patches {100 * weights.sum():.0f} %'
+    )
+
+
 def draw(args: argparse.Namespace) -> None:
     """Compute the maps and draw them."""
     rows: dict[str, list] = {}  # of all networks, by image
@@ -78,10 +86,7 @@ def draw(args: argparse.Namespace) -> None:
                     ],
                     [
                         '',
-                        *(
-                            f'{100 * m.max():.2g} % of {100 * m.sum():.0f} %'
-                            for m in maps
-                        ),
+                        *(share(m) for m in maps),
                     ],
                 )
             )
@@ -100,7 +105,7 @@ def draw(args: argparse.Namespace) -> None:
         [name for name, _, _ in lines],
         [fill(captions, '') for _, _, captions in lines],
         title=f'Attention of the class token, {where}. Blue: none; red: the '
-        'largest weight, below: its share, of that of all patches',
+        'largest of the map',
         cell=1.6,
     )
 

@@ -8,10 +8,13 @@ Example:
 
 import argparse
 import sys
+from pathlib import Path
 
 from mmssd.apis.cli import readable_errors
+from mmssd.apis.config import load_config
 from mmssd.evaluation import cli, stratified_subset
 from mmssd.evaluation.knn import unit_rows
+from mmssd.visualization.networks import build_sets, class_names
 from mmssd.visualization.pictures import draw_points
 
 
@@ -34,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         from sklearn.manifold import TSNE
 
+        config = load_config(args.config, args.cfg_options)
+        names = class_names(build_sets(config, ['query'])[0])
         features, labels = cli.read_features(args)['query']
         rows = stratified_subset(labels, args.fraction, seed=args.seed)
         features, labels = features[rows], labels[rows]
@@ -44,8 +49,15 @@ def main(argv: list[str] | None = None) -> None:
             )
         tsne = TSNE(perplexity=args.perplexity, random_state=args.seed)
         points = tsne.fit_transform(unit_rows('features', features).numpy())
-        title = f'{args.part}, {args.checkpoint or "untrained"}'
-        draw_points({title: points}, labels.numpy(), args.picture)
+        name = Path(args.checkpoint).name if args.checkpoint else 'untrained'
+        draw_points(
+            {f'{args.part}, {Path(args.config).stem}\n{name}': points},
+            labels.numpy(),
+            args.picture,
+            names,
+            f't-SNE of the features of {len(rows)} images, perplexity '
+            f'{args.perplexity:g}',
+        )
         print(
             cli.describe(
                 args,
