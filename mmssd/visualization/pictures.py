@@ -211,6 +211,12 @@ def draw_points(
     _save(figure, path)
 
 
+def _logarithmic(value: float, position: int | None = None) -> str:
+    """Label 1, 2 and 5 times a power of ten."""
+    digit = f'{value:e}'[0]
+    return f'{value:g}' if digit in '125' else ''
+
+
 def draw_lines(
     panels: dict[str, tuple[str, dict[str, tuple]]],
     path: str | Path,
@@ -273,11 +279,12 @@ def draw_lines(
             )
         if log:
             axis.set_yscale('log')
-            for part in (
-                axis.yaxis.set_major_formatter,
-                axis.yaxis.set_minor_formatter,
-            ):
-                part(plt.matplotlib.ticker.LogFormatter())  # 0.5, not 5e-1
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_formatter(_logarithmic)
+            # between the powers of ten, where there are few of them
+            axis.yaxis.set_minor_formatter(
+                _logarithmic if high < 300 * low else ''
+            )
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(along)
         axis.set_ylabel(label)

@@ -129,6 +129,9 @@ def test_draws_panels(tool, run, tmp_path, capsys, monkeypatch):
     width, height = Image.open(out).size
     assert width > 2 * height > 400  # three panels
     assert capsys.readouterr().out.strip() == str(out)
+    before = out.read_bytes()
+    tool.main([*arguments, '--keys', 'loss', '--log', '--x', 'minutes'])
+    assert out.read_bytes() != before
 
 
 def test_lists_keys(tool, run, capsys):

@@ -17,7 +17,7 @@ from mmssd.visualization.networks import (
     stack_images,
     take_images,
 )
-from mmssd.visualization.pictures import draw_grid
+from mmssd.visualization.pictures import _logarithmic, draw_grid
 
 ROOT = Path(__file__).parents[2]
 GREY = np.full((8, 8, 3), 128, np.uint8)
@@ -56,6 +56,12 @@ def test_grid_with_all_its_parts(tmp_path):
     assert width > 700 and height > 600
     draw_grid([[GREY]], path, ['a'], ['one'])
     assert (255, 0, 0) not in colours_of(path)
+
+
+def test_labels_of_logarithmic_axes():
+    values = (0.01, 0.2, 0.3, 1, 4, 5, 9, 1e7)
+    wanted = ['0.01', '0.2', '', '1', '', '5', '', '1e+07']
+    assert [_logarithmic(value) for value in values] == wanted
 
 
 def test_grid_errors(tmp_path):
