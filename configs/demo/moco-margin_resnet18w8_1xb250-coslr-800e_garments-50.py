@@ -8,7 +8,7 @@ Of the same 500 images, 800 epochs of two iterations.
 _base_ = [
     '../_base_/demo_runtime.py',
     '../_base_/datasets/garments_single.py',
-    '../_base_/schedules/demo_adamw_coslr_1000i.py',
+    '../_base_/schedules/demo_adamw_coslr_300i.py',
 ]
 
 max_iters = 1600
@@ -52,6 +52,7 @@ data_preprocessor = dict(
         )
     ]
 )
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 train_cfg = dict(max_iters=max_iters, val_interval=10**9)
 param_scheduler = [
     dict(

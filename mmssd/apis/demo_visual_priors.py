@@ -42,7 +42,7 @@ class Row:
 
 
 def _row(name: str, slug: str, networks: str = 'resnet18w8', **kwargs) -> Row:
-    config = f'{slug}_{networks}_1xb50-coslr-100e_garments-50.py'
+    config = f'{slug}_{networks}_1xb50-coslr-30e_garments-50.py'
     return Row(name, slug, config, **kwargs)
 
 
@@ -280,9 +280,9 @@ def run_margin_study(demo: Demo) -> Path:
         'features. With 500 images the negatives differ in kind, not only in '
         'number: 256 keys are half of the images, each once; 1024 and 4096 '
         'are all of them two and eight times, so that an image meets two or '
-        'eight older keys of itself among its negatives, and of the rest no '
-        'image that 1024 lack. The paper has 50,000 images, of which even '
-        '4096 keys are a twelfth.',
+        'eight older keys of itself among its negatives, and more keys bring '
+        'no new images. The paper has 50,000 images, of which even 4096 keys '
+        'are a twelfth.',
         '',
     ]
     return _write(folder, text)

@@ -38,9 +38,9 @@ def test_rows_compare_like_with_like(row):
         'data_preprocessor',
     ):
         assert config[key] == base[key], key
-    # a hundred epochs of the 500 images
+    # thirty epochs of the 500 images
     loader = config.train_dataloader
-    assert loader.batch_size * config.train_cfg.max_iters == 100 * 500
+    assert loader.batch_size * config.train_cfg.max_iters == 30 * 500
     assert config.val_dataloader.dataset.split == 'val'
     assert without(config.model.backbone, 'init_cfg') == FIRST.model.backbone
     assert ('init_cfg' in config.model.backbone) == row.pretrained
@@ -80,14 +80,14 @@ def test_teacher_and_student_are_phase_1():
     assert start.checkpoint.endswith(last)
     head = model.distill_heads.overhaul
     assert head.start == dict(epochs=4)
-    # for one element of a map the published weight, whatever the stage:
-    # stages of 32 px here and of 224 px in a ResNet-50
+    # for one element of a map a hundredth of the published weight, whatever
+    # the stage: of 32 px here and of 224 px in a ResNet-50
     sides, widths = (8, 4, 2, 1), head.student_channels
     published = (256, 512, 1024, 2048)
     for stage, (side, width) in enumerate(zip(sides, widths, strict=True)):
         reference = head.reference_sizes[stage]
         here = head.weight * (reference / side) ** 2 * side**2 * width
-        there = 1e-4 * reference**2 * published[stage]
+        there = 1e-6 * reference**2 * published[stage]
         assert here == pytest.approx(there)
     MODELS.build(model)  # widths and strides fit
 

@@ -1,12 +1,12 @@
-# 1000 iterations of AdamW, cosine after 100 iterations of warm-up.
-max_iters = 1000
-warmup = 100
+# 300 iterations of AdamW, cosine after 30 iterations of warm-up.
+max_iters = 300
+warmup = 30
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200
+    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=60
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.6e-2, weight_decay=0.05),
 )
 param_scheduler = [
     dict(

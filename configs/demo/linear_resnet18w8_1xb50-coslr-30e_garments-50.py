@@ -3,7 +3,7 @@
 python tools/train.py THIS_FILE
 """
 
-_base_ = 'finetune_resnet18w8_1xb50-coslr-100e_garments-50.py'
+_base_ = 'finetune_resnet18w8_1xb50-coslr-30e_garments-50.py'
 
 # in evaluation mode throughout
 model = dict(type='FrozenClassifier')
