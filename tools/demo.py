@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the demo; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -25,10 +25,11 @@ def main() -> int:
     parser.add_argument(
         '--data-root', type=Path, default=Path('data/garments')
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     from mmssd.apis import demo_visual_priors
-    from mmssd.apis.demo import METHODS, Demo, run_demo
+    from mmssd.apis.cli import readable_errors
+    from mmssd.apis.demo import METHODS, Demo, StageError, run_demo
 
     methods = {
         **dict.fromkeys(METHODS, run_demo),
@@ -50,11 +51,10 @@ def main() -> int:
         seeds=args.seeds,
         say=functools.partial(print, flush=True),
     )
-    try:
+    with readable_errors(
+        lambda: 'interrupted; make demo goes on from here', also=(StageError,)
+    ):
         report = methods[args.method](demo)
-    except KeyboardInterrupt:
-        print('\ninterrupted; make demo goes on from here', file=sys.stderr)
-        return 130
     print(report.read_text())
     print(f'report and pictures: {report.parent}')
     return 0

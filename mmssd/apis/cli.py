@@ -87,6 +87,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None):
 @contextmanager
 def readable_errors(
     on_interrupt: Callable[[], str] | None = None,
+    also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """End the program with one sentence where the input is at fault.
 
@@ -97,6 +98,7 @@ def readable_errors(
 
     Args:
         on_interrupt (Callable, optional): gives the sentence for Ctrl-C.
+        also (tuple): further errors of a tool that say all in a sentence.
     """
     try:
         yield
@@ -105,7 +107,7 @@ def readable_errors(
         if os.environ.get('RANK', '0') == '0':
             print(f'\n{message}', file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, *also) as error:
         if os.environ.get('MMSSD_TRACEBACK') == '1' or not _is_input(error):
             raise
         log = _write_to_log(traceback.format_exc())

@@ -35,6 +35,10 @@ SHOWN = re.compile(
 )
 
 
+class StageError(RuntimeError):
+    """A stage of a demo that failed, or cannot go on in its folder."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One pretraining of a demo.
@@ -183,7 +187,7 @@ def check_recipe(
     """Refuse to go on in a folder that another recipe has begun.
 
     Raises:
-        RuntimeError: naming the folder and the remedy.
+        StageError: naming the folder and the remedy.
     """
     from .config import load_config
 
@@ -196,7 +200,7 @@ def check_recipe(
     found = hashlib.sha256('\n'.join(recipe).encode()).hexdigest()
     path = folder / 'recipe.json'
     if folder.is_dir() and read_json(path) not in (None, found):
-        raise RuntimeError(
+        raise StageError(
             f'{folder} was begun with another config, other options or '
             'other data, and its results would be mixed up with new ones: '
             f'remove {demo.work_dir}, or give another one by WORK_DIR=...'
@@ -210,7 +214,7 @@ def run_training(
     """Run ``tools/train.py``, resuming, and show its progress lines.
 
     Raises:
-        RuntimeError: if it fails, with its last lines.
+        StageError: if it fails, with its last lines.
         KeyboardInterrupt: after the training has stopped on Ctrl-C.
     """
     arguments = ['--work-dir', str(folder), '--resume']
@@ -225,7 +229,7 @@ def run_tool(
     """Run a tool and show the lines that tell progress.
 
     Raises:
-        RuntimeError: if it fails, with its last lines.
+        StageError: if it fails, with its last lines.
         KeyboardInterrupt: after it has stopped on Ctrl-C.
     """
     tool = str(ROOT / 'tools' / f'{name}.py')
@@ -254,7 +258,7 @@ def run_tool(
     if process.returncode == 130:
         raise KeyboardInterrupt
     if process.returncode:
-        raise RuntimeError(
+        raise StageError(
             f'tools/{name}.py {" ".join(arguments)} failed (status '
             f'{process.returncode}):\n' + '\n'.join(last)
         )
@@ -548,7 +552,7 @@ def run_demo(demo: Demo) -> Path:
     """Run the demo; return the report's file.
 
     Raises:
-        RuntimeError: if a stage fails, or the folder holds another recipe.
+        StageError: if a stage fails, or the folder holds another recipe.
     """
     from mmssd.visualization.report import write_report
 

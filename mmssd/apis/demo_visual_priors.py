@@ -214,7 +214,7 @@ def run_visual_priors(demo: Demo) -> Path:
     """Run both phases and what they are compared with; return the report.
 
     Raises:
-        RuntimeError: if a stage fails, or the folder holds another recipe.
+        StageError: if a stage fails, or the folder holds another recipe.
     """
     from mmssd.visualization import report
 
@@ -258,7 +258,7 @@ def run_margin_study(demo: Demo) -> Path:
     """Run phase 1 with and without margin; return the report.
 
     Raises:
-        RuntimeError: if a stage fails, or the folder holds another recipe.
+        StageError: if a stage fails, or the folder holds another recipe.
     """
     from mmssd.visualization import report
 

@@ -30,6 +30,12 @@ def test_faults_are_shown_in_full():
         raise RuntimeError('shapes')
 
 
+def test_further_errors_of_a_tool(capsys):
+    error = RuntimeError('stage 2 failed')
+    status, text = exit_status(error, capsys, also=(RuntimeError,))
+    assert (status, text) == (1, 'error: stage 2 failed\n')
+
+
 def test_errors_inside_a_step_are_shown_in_full(capsys):
     def run_iter(error):
         raise error
