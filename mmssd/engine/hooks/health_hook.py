@@ -6,7 +6,12 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import BaseLoop
+from mmengine.optim.scheduler.param_scheduler import (
+    INF,
+    ConstantParamScheduler,
+    LinearParamScheduler,
+)
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmpretrain.registry import HOOKS
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -17,6 +22,7 @@ from mmssd.models.utils.plan import SetupError, TrainingPlan
 
 SHOWN = 10  # names in a message
 COUNTER = 'num_batches_tracked'
+MEETS = 0.01  # of the training: what a schedule may end beside it
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -152,6 +158,89 @@ def training_plan(runner) -> TrainingPlan:
     )
 
 
+def _is_warm_up(scheduler) -> bool:
+    """Whether a schedule leads up to a rate that others go on from."""
+    return isinstance(scheduler, ConstantParamScheduler) or (
+        isinstance(scheduler, LinearParamScheduler)
+        and scheduler.end_factor == 1
+    )
+
+
+def check_schedule(runner) -> str | None:
+    """Compare the end of the learning rate's schedule with the training's.
+
+    A training shortened or lengthened by ``train_cfg`` alone keeps the
+    schedule of its config, and would be cut off at a high rate or go on at
+    the last one. Looked at is the schedule that ends last, warm-ups apart;
+    one that is open to infinity, as steps may be, is taken as meant.
+
+    Args:
+        runner: with its schedulers built, or loaded from a checkpoint.
+
+    Returns:
+        The sentence that names both ends and the remedy; ``None`` if they
+        meet, within one percent.
+    """
+    given = runner.param_schedulers or []
+    groups = given.values() if isinstance(given, dict) else [given]
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    length = len(runner.train_dataloader)
+    for schedulers in groups:
+        # those of epochs never act where there are none
+        looked_at = [
+            (scheduler.end * (length if scheduler.by_epoch else 1), -index)
+            for index, scheduler in enumerate(schedulers)
+            if scheduler.param_name == 'lr'
+            and not _is_warm_up(scheduler)
+            and (by_epoch or not scheduler.by_epoch)
+        ]
+        if looked_at:
+            index = -max(looked_at)[1]
+            problem = _compare_ends(runner, schedulers[index], index, by_epoch)
+            if problem:
+                return problem
+    return None
+
+
+def _compare_ends(runner, scheduler, index: int, by_epoch: bool) -> str | None:
+    """Say that one schedule does not end with the training."""
+    length = len(runner.train_dataloader)
+    config, place = runner.cfg.get('param_scheduler'), 'param_scheduler'
+    if isinstance(config, (list, tuple)):
+        config, place = config[index], f'{place}.{index}'
+    config = config if isinstance(config, dict) else {}
+    converted = by_epoch and config.get('convert_to_iter_based', False)
+    # a schedule counts in its own unit; its config may count in epochs
+    scale = length if converted and not scheduler.by_epoch else 1
+    in_epochs = scheduler.by_epoch or converted
+    total = runner.max_epochs if in_epochs else runner.max_iters
+    begin = scheduler.begin / scale
+    ends = {'end': scheduler.end / scale}
+    if getattr(scheduler, 'T_max', None):
+        ends['T_max'] = begin + scheduler.T_max / scale
+    ends = {key: end for key, end in ends.items() if end < INF / scale}
+    wrong = [e for e in ends.values() if abs(e - total) > MEETS * total]
+    if not wrong:
+        return None
+    unit = 'epoch(s)' if in_epochs else 'iteration(s)'
+    remedy = ' '.join(
+        f'{place}.{key}={total - begin if key == "T_max" else total:g}'
+        for key in ends
+    )
+    if runner.iter:
+        advice = (
+            'a resumed run keeps the schedule of its checkpoint; for '
+            f'another length start anew, with {remedy}'
+        )
+    else:
+        advice = f'set {remedy}'
+    cut = 'would be cut short' if wrong[0] > total else 'is over before'
+    return (
+        f'{place} ({type(scheduler).__name__}) ends at {unit} {wrong[0]:g}, '
+        f'the training at {total:g}: the schedule {cut}; {advice}'
+    )
+
+
 @HOOKS.register_module()
 class HealthHook(Hook):
     """Stop what cannot work; keep NaN and infinity out of checkpoints.
@@ -160,7 +249,8 @@ class HealthHook(Hook):
       model refuses (``check`` of :class:`~mmssd.models.Distiller` and
       :class:`~mmssd.models.DistillClassifier`: queues, views, durations),
       are an error; gradient accumulation over objectives that depend on the
-      batch is a warning.
+      batch is a warning, as is a schedule of the learning rate that does not
+      end with the training (:func:`check_schedule`).
     * Every iteration: a loss term that is NaN or infinite stops the run,
       with the iteration and the term.
     * Every ``interval`` iterations, and whenever a checkpoint is due: a
@@ -236,6 +326,12 @@ class HealthHook(Hook):
                 f'{plan.accumulation} times as large for objectives row by '
                 'row (with their queues) alone'
             )
+
+    def before_train(self, runner) -> None:
+        """Warn of a schedule of another length, as set or as resumed."""
+        problem = check_schedule(runner)
+        if problem:
+            runner.logger.warning(problem)
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None

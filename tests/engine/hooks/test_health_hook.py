@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from mmssd.engine.hooks import health_hook
 from mmssd.engine.hooks.health_hook import (
     HealthHook,
+    check_schedule,
     check_shares,
     count_views,
 )
@@ -387,6 +389,101 @@ def test_accumulation_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     runner.train()
     assert any('gradients of 2 steps are added up' in str(s) for s in said)
+
+
+def cosine(end, begin=0, by_epoch=True, **kwargs):
+    return dict(
+        type='CosineAnnealingLR',
+        by_epoch=by_epoch,
+        begin=begin,
+        end=end,
+        **{'T_max': end - begin, **kwargs},
+    )
+
+
+WARM_UP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2)
+CONVERTED = dict(convert_to_iter_based=True)
+STEPS = dict(type='MultiStepLR', by_epoch=True, milestones=[1])
+
+
+# 4 iterations an epoch; 3 epochs, or 6 iterations
+@pytest.mark.parametrize(
+    ('epochs', 'schedulers', 'said'),
+    [
+        (3, [cosine(3)], None),
+        (3, [cosine(3, **CONVERTED)], None),
+        (3, [WARM_UP, cosine(12, 2, by_epoch=False)], None),
+        (None, [cosine(6, by_epoch=False)], None),
+        (3, [WARM_UP], None),
+        (3, [STEPS], None),
+        (3, [dict(STEPS, end=10**9)], None),
+        (3, [cosine(2), dict(STEPS, end=10**9)], None),
+        (3, None, None),
+        (
+            3,
+            [cosine(8, **CONVERTED)],
+            r'param_scheduler\.0 \(CosineAnnealingLR\) ends at epoch\(s\) 8, '
+            r'the training at 3: .* set param_scheduler\.0\.end=3 '
+            r'param_scheduler\.0\.T_max=3$',
+        ),
+        (
+            3,
+            [WARM_UP, cosine(2, 1)],
+            r'param_scheduler\.1 .* ends at epoch\(s\) 2, the training at 3: '
+            r'.* set param_scheduler\.1\.end=3 param_scheduler\.1\.T_max=2$',
+        ),
+        # half of a cosine: its end is that of the training
+        (
+            3,
+            cosine(3, T_max=6),
+            r'param_scheduler \(.* epoch\(s\) 6, the training at 3: .* set '
+            r'param_scheduler\.end=3 param_scheduler\.T_max=3$',
+        ),
+        (
+            None,
+            [cosine(9, by_epoch=False)],
+            r'ends at iteration\(s\) 9, the training at 6: .*\.T_max=6$',
+        ),
+        (
+            3,
+            [dict(STEPS, end=2)],
+            r'\(MultiStepLR\) ends at epoch\(s\) 2, .* set '
+            r'param_scheduler\.0\.end=3$',
+        ),
+    ],
+)
+def test_a_schedule_of_another_length_is_told(
+    tmp_path, monkeypatch, epochs, schedulers, said
+):
+    runner = build_runner(tmp_path, epochs=epochs, param_scheduler=schedulers)
+    warnings = []
+    monkeypatch.setattr(runner.logger, 'warning', warnings.append)
+    runner.train()
+    warnings = [str(w) for w in warnings if ' ends at ' in str(w)]
+    if said is None:
+        assert not warnings
+    else:
+        (warning,) = warnings
+        assert re.search(said, warning), warning
+
+
+def test_a_resumed_run_keeps_its_schedule(tmp_path):
+    scheduler = [cosine(2, **CONVERTED)]
+    runner = build_runner(tmp_path, epochs=2, param_scheduler=scheduler)
+    runner.train()
+    assert check_schedule(runner) is None
+    runner = build_runner(
+        tmp_path / 'longer',
+        epochs=3,
+        param_scheduler=[cosine(3, **CONVERTED)],
+        load_from=str(tmp_path / 'epoch_2.pth'),
+        resume=True,
+    )
+    runner.train()
+    said = check_schedule(runner)
+    assert 'ends at epoch(s) 2, the training at 3' in said
+    assert 'keeps the schedule of its checkpoint; for another' in said
+    assert said.endswith('.end=3 param_scheduler.0.T_max=3')
 
 
 @pytest.mark.parametrize(
