@@ -51,7 +51,7 @@ class OnlineClusteringHead(DistillHead):
 
     Args:
         embed_dim (int): width D of the embeddings. Defaults to 128.
-        num_prototypes (int): K. Defaults to 3000 (SwAV).
+        num_prototypes (int): K >= 2. Defaults to 3000 (SwAV).
         temperature (float): :math:`\tau`. Defaults to 0.1 (SwAV).
         epsilon (float): entropy weight of the codes. Defaults to 0.05.
         iterations (int): Sinkhorn rounds. Defaults to 3.
@@ -123,7 +123,7 @@ class OnlineClusteringHead(DistillHead):
         check_temperature(temperature)
         check_temperature(epsilon, 'epsilon')
         for name, value, least in (
-            ('num_prototypes', num_prototypes, 1),
+            ('num_prototypes', num_prototypes, 2),  # of one, the loss is 0
             ('embed_dim', embed_dim, 1),
             ('iterations', iterations, 1),
             ('queue_length', queue_length, 0),

@@ -723,7 +723,8 @@ def test_a_teacher_is_not_asked_without_need():
     [
         (dict(temperature=0), 'temperature=0: must be positive'),
         (dict(epsilon=-1), 'epsilon=-1: must be positive'),
-        (dict(num_prototypes=0), 'num_prototypes=0, must be an integer >= 1'),
+        (dict(num_prototypes=0), 'num_prototypes=0, must be an integer >= 2'),
+        (dict(num_prototypes=1), 'num_prototypes=1, must be an integer >= 2'),
         (dict(embed_dim=0), 'embed_dim=0'),
         (dict(iterations=0), 'iterations=0'),
         (dict(queue_length=-1), 'queue_length=-1.*>= 0'),
