@@ -202,6 +202,9 @@ class Distiller(BaseSelfSupervisor):
         for name, head in self.heads.items():
             needs = head.needs
             for network_name in NETWORKS:
+                called = network_name
+                if network_name == 'momentum':
+                    called = 'momentum student'
                 fields = getattr(needs, network_name)
                 if not fields:
                     continue
@@ -209,14 +212,14 @@ class Distiller(BaseSelfSupervisor):
                 where = f'head {name!r} ({type(head).__name__})'
                 if network is None:
                     raise ValueError(
-                        f'{where} needs a {network_name}, but the config '
+                        f'{where} needs a {called}, but the config '
                         f'has none: {remedies[network_name]}'
                     )
                 if 'dropout_embeddings' in fields and not hasattr(
                     network.neck, 'forward_views'
                 ):
                     raise ValueError(
-                        f'{where} needs dropout views of the {network_name},'
+                        f'{where} needs dropout views of the {called},'
                         f' but its neck is {type(network.neck).__name__}: '
                         'use DropoutProjectionNeck'
                     )

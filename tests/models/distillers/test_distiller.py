@@ -790,7 +790,8 @@ def test_head_without_its_teacher():
 def test_head_without_its_momentum_student():
     with pytest.raises(
         ValueError,
-        match=r"'spy' \(Spy\) needs a momentum.*model\.momentum=dict",
+        match=r"'spy' \(Spy\) needs a momentum student, but the config has "
+        r'none: give model\.momentum=dict',
     ):
         make(dict(spy=Spy(MOMENTUM)))
 

@@ -332,7 +332,7 @@ def test_one_global_crop_is_too_few():
     model = make_model()
     with pytest.raises(SetupError, match=r"\['contrast'\] need 2 global"):
         model.loss(make_views(count=1))
-    with pytest.raises(ValueError, match='needs a momentum'):
+    with pytest.raises(ValueError, match='needs a momentum student'):
         Distiller(
             Backbone(),
             make_model().neck,
