@@ -1,17 +1,22 @@
-"""Check every tracked file: ends, merge conflicts, sizes, metafiles.
+"""Check every tracked file: ends, merge conflicts, sizes, links, metafiles.
 
 What ruff and codespell do not look at. Files named on the command line, or
 all that git knows.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 500 * 1000  # bytes
+# [text](target) or ![text](target "title")
+LINK = re.compile(r'\[[^\[\]]*\]\(<?([^()\s<>]+)[^()]*\)')
+FENCED = re.compile(r'^```.*?^```', re.MULTILINE | re.DOTALL)
 CONFLICTS = ('<' * 7 + ' ', '>' * 7 + ' ')
 
 
@@ -42,6 +47,19 @@ def check_text(text: str) -> list[str]:
     return troubles
 
 
+def check_links(path: Path, text: str) -> list[str]:
+    """Relative links of a Markdown page to what does not exist."""
+    troubles = []
+    for target in LINK.findall(FENCED.sub('', text)):
+        name = unquote(target.partition('#')[0])
+        if not name or ':' in name:  # a heading of the page, or a URL
+            continue
+        start = ROOT if name.startswith('/') else path.parent
+        if not (start / name.lstrip('/')).exists():
+            troubles.append(f'links to {target}, which does not exist')
+    return troubles
+
+
 def check_metafile(path: Path) -> list[str]:
     """Troubles of a ``metafile.yml`` or ``model-index.yml``."""
     content = yaml.safe_load(path.read_text()) or {}
@@ -66,6 +84,8 @@ def check_file(path: Path) -> list[str]:
     except UnicodeDecodeError:
         return []  # a picture
     troubles = check_text(text)
+    if path.suffix == '.md':
+        troubles += check_links(path, text)
     if path.name in ('metafile.yml', 'model-index.yml'):
         troubles += check_metafile(path)
     return troubles
