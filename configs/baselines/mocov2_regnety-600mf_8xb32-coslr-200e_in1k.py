@@ -1,5 +1,7 @@
 """MoCo-v2 on RegNetY-600MF.
 
+Needs timm, as requirements.txt installs it, or `pip install timm`.
+
 bash tools/dist_train.sh THIS_FILE 8
 """
 

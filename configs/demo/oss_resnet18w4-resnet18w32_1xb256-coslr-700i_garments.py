@@ -1,4 +1,4 @@
-"""OSS in miniature: an sixteenth-width ResNet-18 taught by a half-width one.
+"""OSS in miniature: a sixteenth-width ResNet-18 taught by a half-width one.
 
 The main job of ``make demo``: everything of the paper's recipe at CPU size
 (online teacher, dropout views, feature classifier, codes with a queue).

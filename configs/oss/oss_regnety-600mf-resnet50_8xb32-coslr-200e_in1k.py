@@ -1,5 +1,7 @@
 """OSS with another student, Table 4: linear top-1 67.4 in the paper.
 
+Needs timm, as requirements.txt installs it, or `pip install timm`.
+
 bash tools/dist_train.sh THIS_FILE 8
 """
 

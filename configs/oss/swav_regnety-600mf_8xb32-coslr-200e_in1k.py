@@ -1,5 +1,7 @@
 """SwAV alone, Table 4: linear top-1 67.0 in the paper.
 
+Needs timm, as requirements.txt installs it, or `pip install timm`.
+
 bash tools/dist_train.sh THIS_FILE 8
 """
 

@@ -1,4 +1,4 @@
-# RegNetY-600MF of timm.
+# RegNetY-600MF of timm, which has to be there: `pip install timm`.
 # Maps at strides 4, 8, 16 and 32.
 student = dict(
     type='mmpretrain.TIMMBackbone',
