@@ -4,12 +4,17 @@
 VENV ?= .venv
 PYTHON ?=
 METHOD ?= oss
+METHODS := oss, seed, compress, disco, visual_priors, visual_priors_margin
 SEEDS ?= 1
 WORK_DIR ?= work_dirs/$(if $(filter transfer,$(MAKECMDGOALS)),transfer/$(SUITE),demo)
 SUITE ?= demo
 CHECKPOINTS ?=
 TRANSFER_ARGS ?=
 PYTEST_ARGS ?=
+
+ifneq ($(words $(VENV)),1)
+$(error VENV='$(VENV)' must be one path without blanks, such as VENV=.venv)
+endif
 
 PY := $(VENV)/bin/python
 # what a failing lint step says to do
@@ -25,7 +30,8 @@ help: ## list the targets
 	@echo 'Variables, with their values now:'
 	@echo '  VENV=$(VENV)            where the environment lives'
 	@echo '  PYTHON=$(PYTHON)               the Python it is made from; empty: search'
-	@echo '  METHOD=$(METHOD) SEEDS=$(SEEDS) WORK_DIR=$(WORK_DIR)   of the demo'
+	@echo '  METHOD=$(METHOD) SEEDS=$(SEEDS) WORK_DIR=$(WORK_DIR)   of the demo; METHOD is'
+	@echo '         one of $(METHODS)'
 	@echo '  CHECKPOINTS="oss=FILE swav=FILE" SUITE=$(SUITE)   of transfer, with'
 	@echo '  TRANSFER_ARGS=$(TRANSFER_ARGS)        such as --plan'
 	@echo '  PYTEST_ARGS=$(PYTEST_ARGS)          further arguments of pytest'

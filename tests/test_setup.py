@@ -12,6 +12,9 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from mmssd.apis.demo import METHODS
+from mmssd.apis.demo_visual_priors import METHODS as VISUAL_PRIORS
+
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = ROOT / 'tools' / 'dev' / 'setup_env.sh'
 FILES = sorted((ROOT / 'requirements').glob('*.txt'))
@@ -110,6 +113,79 @@ def test_make_help_lists_every_target():
     assert done.returncode == 0, done.stderr
     for target in 'setup demo test slow lint format clean help'.split():
         assert re.search(rf'\b{target}\s+\S+', done.stdout), target
+
+
+def test_make_help_lists_the_methods_of_the_demo():
+    done = run(['make', '--no-print-directory', 'help'])
+    listed = re.search(r'METHOD is\n +one of (.*)', done.stdout).group(1)
+    assert listed.split(', ') == [*METHODS, *VISUAL_PRIORS]
+
+
+def test_an_environment_is_a_path_without_blanks():
+    for name in ('my venv', ''):
+        done = run(['make', '--no-print-directory', 'help', f'VENV={name}'])
+        assert done.returncode != 0
+        assert f"VENV='{name}' must be one path without blanks" in done.stderr
+
+
+@pytest.fixture
+def check_env():
+    return runpy.run_path(str(ROOT / 'tools' / 'dev' / 'check_env.py'))
+
+
+def test_packages_that_were_removed_are_missed(
+    check_env, tmp_path, monkeypatch
+):
+    (tmp_path / 'a.txt').write_text('# text\npytest==1\nno-such.thing==2\n')
+    (tmp_path / 'b.txt').write_text('nor_this==3\npackaging==4\n')
+    find = check_env['find_missing']
+    monkeypatch.setitem(find.__globals__, 'REQUIREMENTS', tmp_path)
+    assert find() == ['no-such.thing', 'nor_this']
+
+
+def test_a_stamped_environment_is_looked_at(tmp_path):
+    """Ready is what bears the stamp and has its packages."""
+    bin_folder = tmp_path / 'venv' / 'bin'
+    bin_folder.mkdir(parents=True)
+    python = bin_folder / 'python'
+    text = SETUP.read_text()
+    functions = text[: text.index('\nmain\n')].replace(
+        'cd "$(dirname "${BASH_SOURCE[0]}")/../.."', f'cd "{ROOT}"'
+    )
+    script = tmp_path / 'script.sh'
+    script.write_text(
+        functions + '\nfingerprint >"$STAMP"\n'
+        'if is_ready; then echo ready; else echo not yet; fi\n'
+    )
+
+    def ask(exit_status):
+        python.write_text(
+            f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexit {exit_status}\n'
+        )
+        python.chmod(0o755)
+        done = run(['bash', script], VENV=tmp_path / 'venv')
+        return done.stdout.strip()
+
+    assert ask(0) == 'ready'
+    assert ask(1) == 'not yet'
+    asked = (tmp_path / 'asked').read_text().split('\n')
+    assert asked[0] == 'tools/dev/check_env.py packages'
+
+
+def test_minutes_of_the_set_up_are_told_alike():
+    said = re.compile(r'about (\d+) minutes (?:on 2 cores, )?once')
+    found = [
+        said.search(path.read_text()).group(1)
+        for path in (ROOT / 'README.md', SETUP)
+    ]
+    assert found[0] == found[1]
+
+
+def test_configs_name_the_library_that_they_need():
+    for path in (ROOT / 'configs').rglob('*.py'):
+        text = path.read_text()
+        if 'TIMMBackbone' in text:
+            assert 'pip install timm' in text, path
 
 
 def test_ci_is_executable():

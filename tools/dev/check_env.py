@@ -1,4 +1,4 @@
-"""Check an environment: ``files`` of its packages, or ``imports``.
+"""Check an environment: its ``packages``, their ``files``, or ``imports``.
 
 Prints one word for what is wrong and exits with 1; with ``--explain`` the
 sentence that says what to do instead. Standard library only.
@@ -7,12 +7,19 @@ sentence that says what to do instead. Standard library only.
 import argparse
 import importlib
 import io
+import re
 import sys
 from contextlib import redirect_stdout
-from importlib.metadata import distributions
+from importlib.metadata import (
+    PackageNotFoundError,
+    distribution,
+    distributions,
+)
 from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
+REQUIREMENTS = Path(__file__).resolve().parents[2] / 'requirements'
+PIN = re.compile(r'^([\w.-]+)==', re.MULTILINE)
 MODULES = ('mmcv.ops', 'mmpretrain', 'mmdet.apis', 'mmseg.apis', 'mmssd')
 REMEDIES = {
     'opencv': (
@@ -31,6 +38,18 @@ REMEDIES = {
         'again. If that does not help, docs/install.md lists known troubles.'
     ),
 }
+
+
+def find_missing() -> list[str]:
+    """Names of pinned packages that are not there; a moment's work."""
+    names = []
+    for path in sorted(REQUIREMENTS.glob('*.txt')):
+        for name in PIN.findall(path.read_text()):
+            try:
+                distribution(name)
+            except PackageNotFoundError:
+                names.append(name)
+    return names
 
 
 def find_incomplete() -> list[str]:
@@ -76,12 +95,13 @@ def find_import_error() -> tuple[str, str] | None:
 def main() -> int:
     """Run the check that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('check', choices=['files', 'imports'])
+    parser.add_argument('check', choices=['packages', 'files', 'imports'])
     parser.add_argument('--explain', action='store_true')
     args = parser.parse_args()
 
-    if args.check == 'files':
-        names = find_incomplete()
+    if args.check != 'imports':
+        find = find_missing if args.check == 'packages' else find_incomplete
+        names = find()
         print(*names)
         return int(bool(names))
 

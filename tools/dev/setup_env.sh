@@ -36,7 +36,8 @@ fingerprint() { # the checkout's place counts: the install is editable
 
 is_ready() {
     [ -x "$VENV/bin/python" ] && [ -f "$STAMP" ] &&
-        [ "$(cat "$STAMP")" = "$(fingerprint)" ]
+        [ "$(cat "$STAMP")" = "$(fingerprint)" ] &&
+        check_env packages >/dev/null # somebody may have removed one
 }
 
 minor_of() { # 11 for Python 3.11; nothing for what does not run
@@ -221,7 +222,7 @@ main() {
         if is_ready; then return; fi
     fi
     trap 'say "interrupted; the same command goes on from here"; exit 130' INT
-    say "setting up $VENV: about 7 minutes on 2 cores, once"
+    say "setting up $VENV: about 8 minutes on 2 cores, once"
     rm -f "$STAMP"
     make_venv
     install_packages
