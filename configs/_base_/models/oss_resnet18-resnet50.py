@@ -32,6 +32,7 @@ model = dict(
             dropout_views=True,
             queue_length=3840,
             queue_start=dict(epochs=15),
+            # 5004 iterations of ImageNet at 256 by drop_last; SwAV has 5005
             freeze_prototypes=dict(epochs=1),
         ),
         domain=dict(type='FeatureClassifierHead', alpha=1.0),

@@ -20,6 +20,7 @@ model = dict(
             train=('student',),
             queue_length=3840,
             queue_start=dict(epochs=15),
+            # 5004 iterations of ImageNet at 256 by drop_last; SwAV has 5005
             freeze_prototypes=dict(epochs=1),
         )
     ),
