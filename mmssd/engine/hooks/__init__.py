@@ -9,8 +9,8 @@ from .frozen_backbone_hook import (
 from .health_hook import HealthHook
 from .information_plane_hook import InformationPlaneHook
 from .knn_probe_hook import KNNProbeHook
-from .resident_images_hook import ResidentImagesHook
 from .precise_batch_norm_hook import PreciseBatchNormHook
+from .resident_images_hook import ResidentImagesHook
 from .transfer_hook import TransferHook
 
 __all__ = [
