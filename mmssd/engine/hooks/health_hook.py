@@ -181,7 +181,9 @@ def check_schedule(runner) -> str | None:
         The sentence that names both ends and the remedy; ``None`` if they
         meet, within one percent.
     """
-    given = runner.param_schedulers or []
+    given = runner.param_schedulers
+    if not given:
+        return None  # also where nobody knows how long an epoch is
     groups = given.values() if isinstance(given, dict) else [given]
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     length = len(runner.train_dataloader)

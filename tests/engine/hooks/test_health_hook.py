@@ -102,10 +102,9 @@ def build_runner(work_dir, model=None, hook=None, epochs=None, **kwargs):
         default_hooks=dict(
             checkpoint=dict(
                 type='CheckpointHook',
-                interval=1,
                 by_epoch=by_epoch,
                 max_keep_ckpts=1,
-                **kwargs.pop('checkpoint', {}),
+                **{'interval': 1, **kwargs.pop('checkpoint', {})},
             ),
         ),
         custom_hooks=[dict(type='HealthHook', **(hook or {}))],
@@ -206,8 +205,21 @@ def test_nan_is_never_written(tmp_path, where):
     assert checkpoints(tmp_path) == ['iter_6.pth']
 
 
-def test_healthy_run(tmp_path, monkeypatch):
-    runner = build_runner(tmp_path)
+@pytest.mark.parametrize(
+    ('interval', 'every', 'expected'),
+    [
+        # two losses and their sum, a norm, a buffer; at the end the last two
+        (1, 1, [5, 5, 5, 5, 5, 5, 2]),
+        # the norm every third time, the buffer before the checkpoint
+        (3, 6, [3, 3, 4, 3, 3, 5, 2]),
+    ],
+)
+def test_healthy_run(tmp_path, monkeypatch, interval, every, expected):
+    runner = build_runner(
+        tmp_path,
+        hook=dict(interval=interval),
+        checkpoint=dict(interval=every),
+    )
     round_trips = []
     check = health_hook._all_finite
     monkeypatch.setattr(
@@ -217,8 +229,7 @@ def test_healthy_run(tmp_path, monkeypatch):
     )
     runner.train()  # 'diagnostic' is NaN all along, which is no loss
     assert checkpoints(tmp_path) == ['iter_6.pth']
-    # two losses and their sum, a norm, a buffer; at the end the last two
-    assert round_trips == [5] * 6 + [2]
+    assert round_trips == expected
 
 
 def test_large_finite_parameters_are_no_alarm(tmp_path):
