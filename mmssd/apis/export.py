@@ -22,7 +22,7 @@ from mmssd.models.utils.checkpoint import (
     load_strictly,
     read_config,
 )
-from mmssd.models.utils.layouts import TIMM, mobilenet_v2_words
+from mmssd.models.utils.layouts import TIMM, WORDS, norm_eps
 from mmssd.models.utils.step import last_output
 from mmssd.version import __version__
 
@@ -33,9 +33,12 @@ PARTS = {
 }
 LAYOUTS = {
     'mm': 'every backbone',
-    'torchvision': 'ResNet, ResNet_CIFAR, MobileNetV2',
-    'timm': 'ResNet, ResNet_CIFAR, TIMMBackbone',
+    'torchvision': 'ResNet, ResNet_CIFAR, MobileNetV2, and EfficientNet with '
+    'conv_cfg=None',
+    'timm': 'ResNet, ResNet_CIFAR, MobileNetV2, EfficientNet, TIMMBackbone',
 }
+# named otherwise here than there
+RENAMED = ('MobileNetV2', 'EfficientNet')
 # Kernels of other libraries may sum in another order; a wrong key, stride
 # or activation is off by the size of the features themselves.
 TOLERANCE = 1e-4
@@ -232,6 +235,67 @@ def _is_standard(backbone: nn.Module) -> bool:
     )
 
 
+def _renamed_network(backbone: nn.Module, layout: str) -> nn.Module:
+    """Build the other library's network of a kind with other keys there.
+
+    Raises:
+        ImportError: if the library is not installed.
+        ValueError: if it has no network that computes the same.
+    """
+    same = backbone.conv_cfg is not None  # pads as TensorFlow
+    options = {}
+    if _kind(backbone) == 'EfficientNet':
+        arch = next(
+            name
+            for name, setting in backbone.arch_settings.items()
+            if setting == backbone.arch_setting
+        )
+        name = f'efficientnet_{arch}'
+        if same and layout == 'timm':
+            name = f'tf_{name}'
+        elif same:
+            _refuse(
+                backbone,
+                layout,
+                f'pads as TensorFlow does (conv_cfg={backbone.conv_cfg}): it '
+                "would load there, with other features; layout='timm' has "
+                f'tf_{name}',
+            )
+    elif layout == 'timm':
+        name = f'mobilenetv2_{round(100 * backbone.widen_factor):03d}'
+    else:
+        name, options = 'mobilenet_v2', {'width_mult': backbone.widen_factor}
+    if layout == 'timm':
+        try:
+            import timm
+        except ImportError:
+            raise ImportError(
+                f"layout='timm': features of {name} are compared with timm's "
+                'before a file is written: pip install timm'
+            ) from None
+        known = timm.is_model(name)
+    else:
+        from torchvision import models
+
+        known = name in models.list_models()
+    if not known:
+        _refuse(backbone, layout, f'has no counterpart {name} there')
+    if layout == 'timm':
+        model = timm.create_model(name, num_classes=0)
+    else:
+        model = models.get_model(name, **options)
+        model.classifier = nn.Identity()
+    own, other = norm_eps(backbone), norm_eps(model)
+    if own != other:
+        _refuse(
+            backbone,
+            layout,
+            f'normalises with eps={own:g}, {name} there with {other:g}: it '
+            'would load there, with other features',
+        )
+    return model
+
+
 def convert(
     backbone: nn.Module, weights: dict[str, Tensor], layout: str
 ) -> OrderedDict[str, Tensor]:
@@ -250,10 +314,24 @@ def convert(
     if _kind(backbone) in ('ResNet', 'ResNet_CIFAR'):
         _check_resnet(backbone, layout)
         return OrderedDict(weights)
-    if _kind(backbone) == 'MobileNetV2' and layout == 'torchvision':
-        rename = mobilenet_v2_words(backbone)
+    if _kind(backbone) in RENAMED:
+        try:
+            rename = WORDS[_kind(backbone)][layout](backbone)
+        except CheckpointError as error:
+            why = str(error).partition(': ')[0]  # the rest is for loading
+            _refuse(backbone, layout, f'has other blocks: {why}')
+        with torch.device('meta'):  # for its settings alone
+            _renamed_network(backbone, layout)
         return OrderedDict((rename(k), v) for k, v in weights.items())
-    if _kind(backbone) == 'TIMMBackbone' and layout == 'timm':
+    if _kind(backbone) == 'TIMMBackbone':
+        if layout != 'timm':
+            _refuse(
+                backbone,
+                layout,
+                'is a network of timm, whose layers and widths (those of '
+                'regnety_006, say) torchvision does not have: use '
+                "layout='timm'",
+            )
         return OrderedDict(
             (key.removeprefix(TIMM), value) for key, value in weights.items()
         )
@@ -270,7 +348,12 @@ def _counterpart(
     if layout == 'mm':
         return None, None, ''
     kind = _kind(backbone)
-    if kind != 'MobileNetV2' and not _is_standard(backbone):
+    if kind in RENAMED:
+        model = _renamed_network(backbone, layout)
+        if layout == 'timm':
+            return model, model.forward_features, ''
+        return model, model.features, ''
+    if not _is_standard(backbone):
         return (
             None,
             None,
@@ -292,10 +375,6 @@ def _counterpart(
         return model, model.forward_features, ''
     from torchvision import models
 
-    if kind == 'MobileNetV2':
-        model = models.mobilenet_v2(width_mult=backbone.widen_factor)
-        model.classifier = nn.Identity()
-        return model, model.features, ''
     model = models.get_model(f'resnet{backbone.depth}')
     model.fc = nn.Identity()
     return model, nn.Sequential(*list(model.children())[:-2]), ''
@@ -341,7 +420,7 @@ def _verify(
         name = f'timm {type(model).__name__}'
         differences[name] = _difference(wanted, model(images), name)
         return differences, ''
-    if layout == 'mm' or _kind(backbone) != 'MobileNetV2':
+    if layout == 'mm' or _kind(backbone) not in RENAMED:
         weights = OrderedDict(
             (key.removeprefix('backbone.'), value)
             for key, value in written.items()
@@ -366,8 +445,9 @@ def _whole(config: dict, scope: str) -> dict:
     backbone = _build(config, scope)
     if hasattr(backbone, 'num_stages') and hasattr(backbone, 'out_indices'):
         return {**config, 'out_indices': (backbone.num_stages - 1,)}
-    if _kind(backbone) == 'MobileNetV2':
-        return {**config, 'out_indices': (7,)}
+    if _kind(backbone) in RENAMED:
+        # the convolution before the pooling comes after all stages
+        return {**config, 'out_indices': (len(backbone.layers) - 1,)}
     return config
 
 
@@ -403,7 +483,10 @@ def export_backbone(
         FileNotFoundError: if the source or the target's folder is missing.
         FileExistsError: if the target exists and ``force`` is not set.
         ValueError: if the source has no such part or does not fit its
-            config, or the layout has no such backbone.
+            config, or the layout has no such backbone, or one that
+            computes otherwise.
+        ImportError: if only the library of the layout can prove the file,
+            and it is not installed.
     """
     source, target = Path(source), Path(target)
     for name, value, known in (

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,23 +186,52 @@ def test_resnets_give_the_same_features_there(run, tmp_path, layout, depth):
     assert max(result.differences.values()) <= 1e-4 * wanted.abs().max()
 
 
-@pytest.mark.parametrize('width', [0.5, 1.0])
-def test_mobilenet_gives_the_same_features_there(run, tmp_path, width):
-    import torchvision
+MOBILE = dict(type='MobileNetV2', out_indices=(2, 4))
+EFFICIENT = dict(type='EfficientNet', arch='b0', out_indices=(3,))
+PLAIN = dict(conv_cfg=None, norm_cfg=dict(type='BN', eps=1e-5))
 
-    config = dict(type='MobileNetV2', widen_factor=width, out_indices=(2, 4))
+
+@pytest.mark.parametrize(
+    ('config', 'last', 'layout', 'name', 'options'),
+    [
+        (MOBILE, 7, 'torchvision', 'mobilenet_v2', {}),
+        (
+            dict(MOBILE, widen_factor=0.5),
+            *(7, 'torchvision', 'mobilenet_v2', dict(width_mult=0.5)),
+        ),
+        (MOBILE, 7, 'timm', 'mobilenetv2_100', {}),
+        (dict(MOBILE, widen_factor=1.4), 7, 'timm', 'mobilenetv2_140', {}),
+        (
+            dict(EFFICIENT, **PLAIN),
+            *(6, 'torchvision', 'efficientnet_b0', {}),
+        ),
+        (dict(EFFICIENT, **PLAIN), 6, 'timm', 'efficientnet_b0', {}),
+        # mmpretrain's own settings
+        (EFFICIENT, 6, 'timm', 'tf_efficientnet_b0', {}),
+    ],
+)
+def test_renamed_networks_give_the_same_features_there(
+    run, tmp_path, config, last, layout, name, options
+):
+    library = pytest.importorskip(layout)
     target = tmp_path / 'plain.pth'
-    result = export_backbone(run(config), target, layout='torchvision')
-    model = torchvision.models.mobilenet_v2(width_mult=width)
-    model.classifier = torch.nn.Identity()
+    result = export_backbone(run(config), target, layout=layout)
+    if layout == 'timm':
+        model = library.create_model(name, num_classes=0)
+    else:
+        model = library.models.get_model(name, **options)
+        model.classifier = torch.nn.Identity()
     model.load_state_dict(torch.load(target), strict=True)
+    backbone = MODELS.build(dict(config, out_indices=(last,)))
+    backbone.load_state_dict(stripped(states(config)))
+    x = images().double()  # in float32 the kernels sum in other orders
     with torch.no_grad():
-        got = model.eval()(images())
-    whole = dict(config, out_indices=(7,))
-    wanted = features(whole, stripped(states(config))).mean((2, 3))
+        got = model.double().eval()(x)
+        backbone.double().eval()
+        wanted = backbone(x)[-1].mean((2, 3))
     assert got.abs().max() > 0.01
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-    assert list(result.differences) == ['torchvision MobileNetV2']
+    torch.testing.assert_close(got, wanted)
+    assert list(result.differences) == [f'{layout} {type(model).__name__}']
 
 
 def test_a_narrow_resnet_is_plain_but_has_no_counterpart(run, tmp_path):
@@ -216,7 +246,27 @@ def test_a_narrow_resnet_is_plain_but_has_no_counterpart(run, tmp_path):
 @pytest.mark.parametrize(
     'config, layout, told',
     [
-        (dict(type='MobileNetV2'), 'timm', 'ResNet, ResNet_CIFAR'),
+        (
+            dict(MOBILE, widen_factor=0.9),
+            *('timm', 'no counterpart mobilenetv2_090 there'),
+        ),
+        (EFFICIENT, 'torchvision', 'pads as TensorFlow.* has tf_efficient'),
+        (
+            dict(EFFICIENT, conv_cfg=None),
+            *('torchvision', 'eps=0.001, efficientnet_b0 there with 1e-05'),
+        ),
+        (
+            dict(EFFICIENT, norm_cfg=dict(type='BN', eps=1e-5)),
+            *('timm', 'eps=1e-05, tf_efficientnet_b0 there with 0.001'),
+        ),
+        (
+            dict(EFFICIENT, arch='es'),
+            *('timm', 'other blocks: .* has an EdgeResidual'),
+        ),
+        (
+            dict(type='TIMMBackbone', model_name='resnet10t'),
+            *('torchvision', "regnety_006, say.*use layout='timm'"),
+        ),
         (dict(type='ShuffleNetV2'), 'torchvision', 'ShuffleNetV2'),
         (dict(type='ResNetV1d', depth=18), 'timm', 'ResNetV1d'),
         (dict(RESNET, deep_stem=True), 'torchvision', 'deep stem'),
@@ -229,6 +279,13 @@ def test_others_are_refused(run, tmp_path, config, layout, told):
         export_backbone(run(config), target, layout=layout)
     assert 'torchvision: ResNet, ResNet_CIFAR, MobileNetV2' in str(info.value)
     assert not target.exists()
+
+
+def test_a_layout_that_cannot_be_proven_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(ImportError, match='pip install timm'):
+        export_backbone(run(MOBILE), tmp_path / 'x.pth', layout='timm')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['run.pth']
 
 
 @pytest.mark.parametrize('layout', ['mm', 'torchvision'])
@@ -358,6 +415,16 @@ def test_the_tool_says_what_it_compared(run, tmp_path, tool, capsys):
         tool([source, target])
     assert info.value.code == 1
     assert '--force' in capsys.readouterr().err
+
+
+def test_the_help_names_what_is_refused(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool(['--help'])
+    text = ' '.join(capsys.readouterr().out.split())
+    for kinds in exporting.LAYOUTS.values():
+        assert kinds in text
+    assert 'EfficientNet that pads as TensorFlow' in text
+    assert "RegNetY-600MF is timm's alone" in text
 
 
 class ExportViews(Dataset):

@@ -4,6 +4,11 @@ Examples:
     python tools/model_converters/extract_backbone.py RUN.pth STUDENT.pth
     python tools/model_converters/extract_backbone.py RUN.pth STUDENT.pth \
         --layout torchvision
+
+Refused is what the other library computes otherwise, or does not have: an
+EfficientNet that pads as TensorFlow (mmpretrain's own conv_cfg) is timm's
+tf_efficientnet, and none of torchvision; RegNetY-600MF is timm's alone; other
+widths of MobileNetV2 than those of timm go to torchvision only.
 """
 
 import argparse

@@ -41,7 +41,7 @@ def _same(backbone: nn.Module) -> Rename:
     return lambda key: key
 
 
-def mobilenet_v2_words(backbone: nn.Module) -> Rename:
+def _mobilenet_v2_torchvision(backbone: nn.Module) -> Rename:
     """Return what renames keys of MobileNetV2 to those of torchvision."""
     blocks: dict[str, tuple[int, int]] = {}
     for stage in range(1, 8):
@@ -63,6 +63,30 @@ def mobilenet_v2_words(backbone: nn.Module) -> Rename:
         if int(layer) < last:
             return f'features.{number}.conv.{layer}.{slots[slot]}.{name}'
         return f'features.{number}.conv.{last + slots[slot]}.{name}'
+
+    return rename
+
+
+def _mobilenet_v2_timm(backbone: nn.Module) -> Rename:
+    table = {}
+    for end, name, norm in (('conv1', 'stem', 1), ('conv2', 'head', 2)):
+        table[f'{end}.conv.'] = f'conv_{name}.'
+        table[f'{end}.bn.'] = f'bn{norm}.'
+    for stage in range(1, 8):
+        for index, block in enumerate(getattr(backbone, f'layer{stage}')):
+            # without expansion the last convolution is the only 1 x 1
+            names = ['conv_pw', 'conv_dw', 'conv_pwl']
+            if len(block.conv) == 2:
+                names = ['conv_dw', 'conv_pw']
+            for number, name in enumerate(names):
+                own = f'layer{stage}.{index}.conv.{number}.'
+                start = _timm_block(0, stage - 1, index)
+                table[f'{own}conv.'] = f'{start}{name}.'
+                table[f'{own}bn.'] = f'{start}bn{number + 1}.'
+
+    def rename(key: str) -> str:
+        top, _, name = key.rpartition('.')
+        return table[f'{top}.'] + name
 
     return rename
 
@@ -262,7 +286,10 @@ def _timm_backbone(backbone: nn.Module) -> Rename:
 WORDS: dict[str, dict[str, Callable[[nn.Module], Rename]]] = {
     'ResNet': {'torchvision': _same, 'timm': _same},
     'ResNet_CIFAR': {'torchvision': _same, 'timm': _same},
-    'MobileNetV2': {'torchvision': mobilenet_v2_words},
+    'MobileNetV2': {
+        'torchvision': _mobilenet_v2_torchvision,
+        'timm': _mobilenet_v2_timm,
+    },
     'EfficientNet': {
         'torchvision': _efficientnet_torchvision,
         'timm': _efficientnet_timm,
@@ -276,7 +303,8 @@ WORDS: dict[str, dict[str, Callable[[nn.Module], Rename]]] = {
 }
 
 
-def _norm_eps(backbone: nn.Module) -> float | None:
+def norm_eps(backbone: nn.Module) -> float | None:
+    """Return what the first norm layer of a network adds to variances."""
     for module in backbone.modules():
         if isinstance(module, (_BatchNorm, nn.LayerNorm)):
             return module.eps
@@ -306,7 +334,7 @@ def _check_arithmetic(backbone: nn.Module, words: str, source: str) -> None:
     }
     if words == 'timm' and kind in ('EfficientNet', 'MobileNetV3'):
         known[kind] = (1e-5, 1e-3)  # 1e-3: the tf_ models
-    eps = _norm_eps(backbone)
+    eps = norm_eps(backbone)
     if eps is not None and kind in known and eps not in known[kind]:
         raise CheckpointError(
             f'{where} normalises with eps={eps:g}, the network of the file '

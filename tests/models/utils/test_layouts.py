@@ -562,6 +562,7 @@ TIMM_MODELS = {
     'efficientnet_b0': lambda: EfficientNet('b0', **PLAIN),
     'efficientnet_b1': lambda: EfficientNet('b1', **PLAIN),
     'tf_efficientnet_b0': lambda: EfficientNet('b0', **TF),
+    'mobilenetv2_100': lambda: MobileNetV2(),
     'mobilenetv3_large_100': lambda: MobileNetV3('large', **MOBILE_TIMM),
 }
 
