@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmpretrain.models import ResNet
 from PIL import Image
 
+from mmssd.models.necks.dropout_projection_neck import DropoutProjectionNeck
 from mmssd.models.utils.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -486,7 +488,7 @@ DATA = 'train_dataloader.dataset'
         ),
         ([f'{HEAD}.temperature=-1'], [f'{HEAD} (Onl', 'temperature=-1']),
         ([f'{HEAD}.epsilon=0'], [f'{HEAD} (Onl', 'epsilon=0']),
-        ([f'{HEAD}.num_prototypes=0'], [f'{HEAD} (Onl', 'num_prototypes=0']),
+        ([f'{HEAD}.num_prototypes=1'], [f'{HEAD} (Onl', 'num_prototypes=1']),
         (['model.teacher=None'], ['needs a teacher', 'model.teacher=dict']),
         (
             ['model.teacher.neck.out_channels=7'],
@@ -524,6 +526,58 @@ def test_bad_distillation(distillation, tmp_path, capfd, options, messages):
     for message in messages:
         assert message in said, said
     assert not list(work_dir.glob('*.pth'))
+
+
+def teacher_file(path, depth=18, key='backbone.{}', cut=0):
+    """Write a teacher as it should be, or not quite."""
+    network = ResNet(depth=depth, stem_channels=8, base_channels=8)
+    state = {key.format(k): v for k, v in network.state_dict().items()}
+    neck = DropoutProjectionNeck(64, 16, 8)
+    state |= {f'neck.{k}': v for k, v in neck.state_dict().items()}
+    torch.save(dict(state_dict=state), path)
+    if cut:
+        path.write_bytes(path.read_bytes()[:-cut])
+
+
+@pytest.mark.parametrize(
+    ('file', 'messages'),
+    [
+        (dict(cut=1000), ['truncated or damaged']),
+        (
+            dict(depth=34),
+            ['surplus key(s)', 'backbone.layer1.2.conv1.weight'],
+        ),
+        (
+            dict(key='tower.{}'),
+            ["no key begins with 'backbone.'", 'tower.* (120)'],
+        ),
+    ],
+)
+def test_bad_teacher_files(distillation, tmp_path, capfd, file, messages):
+    teacher = tmp_path / 'teacher.pth'
+    teacher_file(teacher, **file)
+    said = call_badly(
+        capfd,
+        *('train', distillation, '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', 'model.teacher.frozen=True'),
+        *(f'model.teacher.checkpoint={teacher}', f"{HEAD}.train=('student',)"),
+    )
+    assert said.startswith('error: ') and str(teacher) in said
+    for message in messages:
+        assert message in said, said
+    assert 'Epoch(train)' not in log_of(tmp_path / 'run')
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_good_teacher_file(distillation, tmp_path):
+    teacher = tmp_path / 'teacher.pth'
+    teacher_file(teacher)
+    call(
+        *('train', distillation, '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', 'model.teacher.frozen=True'),
+        *(f'model.teacher.checkpoint={teacher}', f"{HEAD}.train=('student',)"),
+    )
+    assert f'teacher loaded from {teacher}' in log_of(tmp_path / 'run')
 
 
 def test_distillation_trains(distillation, tmp_path):
@@ -622,6 +676,29 @@ def test_two_processes_on_the_cpu(classification, tmp_path):
     assert checkpoint['meta']['iter'] == 1  # 8 images, twice 4 at a time
     assert len(checkpoint['random_states']) == 2
     assert len(list(tmp_path.glob('*/*.log'))) == 1
+
+
+@pytest.mark.dist
+def test_two_processes_distil(distillation, tmp_path):
+    work_dir = tmp_path / 'run'
+    status, output = run(
+        *('bash', ROOT / 'tools/dist_train.sh', distillation, 2),
+        *('--work-dir', work_dir, '--cfg-options'),
+        *('train_cfg.max_epochs=2', 'param_scheduler.0.end=2'),
+        'param_scheduler.0.T_max=2',
+        CUDA_VISIBLE_DEVICES='',
+    )
+    assert status == 0, output
+    checkpoint = load_checkpoint(work_dir / 'epoch_2.pth')
+    assert checkpoint['meta']['iter'] == 2  # 8 images, twice 4 at a time
+    state = checkpoint['state_dict']
+    assert int(state['heads.clustering.iteration']) == 2
+    # one queue a crop, of both processes: 8 unit rows after the first step
+    for index in range(2):
+        rows = state[f'heads.clustering.queues.{index}.features']
+        assert rows.shape == (8, 8)
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(8))
+        assert not torch.equal(rows[:4], rows[4:])
 
 
 @pytest.mark.dist
