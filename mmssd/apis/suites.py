@@ -247,8 +247,8 @@ _SINGLE = tuple(
     option
     for name in ('bank', 'query')
     for option in (
-        f'custom_hooks.1.{name}.data_root={{data}}',
-        f'custom_hooks.1.{name}.subset=None',  # all of them
+        f'{name}.data_root={{data}}',
+        f'{name}.subset=None',  # all of them
     )
 )
 

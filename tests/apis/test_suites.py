@@ -412,8 +412,8 @@ def test_tool_knows_where_the_data_are(tmp_path):
             detection.options
         )
         # all labelled images, not the few of the probe while pretraining
-        assert 'custom_hooks.1.bank.subset=None' in linear.options
-        assert f'custom_hooks.1.query.data_root={data}' in linear.options
+        assert 'bank.subset=None' in linear.options
+        assert f'query.data_root={data}' in linear.options
 
 
 def test_tool_plans_and_refuses(tmp_path, capsys):
