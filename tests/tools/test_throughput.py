@@ -136,12 +136,13 @@ def test_peak_of_memory():
     before = benchmark.peak_mib()
     if before is None:
         pytest.skip('the system does not tell')
-    block = np.ones(50 * 2**20, dtype=np.uint8)
+    # large beside what the system may take back from the tests at any time
+    block = np.ones(512 * 2**20, dtype=np.uint8)
     after = benchmark.peak_mib()
     del block
-    assert 45 < after - before < 80
+    assert 384 < after - before < 576
     benchmark.reset_peak()
-    assert benchmark.peak_mib() < after - 40
+    assert benchmark.peak_mib() < after - 384
 
 
 def test_parts_add_up_and_leave_no_trace():
