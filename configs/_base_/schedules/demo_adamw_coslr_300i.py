@@ -7,7 +7,7 @@ train_cfg = dict(
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3.2e-2, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.6e-2, weight_decay=0.05),
 )
 param_scheduler = [
     dict(
