@@ -28,3 +28,5 @@ model = dict(
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
 )
+# accuracies at the iteration they belong to
+default_hooks = dict(logger=dict(log_metric_by_epoch=False))

@@ -569,7 +569,7 @@ def run_demo(demo: Demo) -> Path:
         tables,
         # the curves say whether they are of the student or the teacher
         pretrainings={
-            arm.name.removesuffix(' student'): seed0 / arm.slug
+            arm.name.replace(' student', ''): seed0 / arm.slug
             for arm in method.arms
         },
         detectors={

@@ -77,13 +77,17 @@ def plot_losses(runs: dict[str, Path], path: Path) -> None:
 
 
 def plot_knn(runs: dict[str, Path], path: Path) -> None:
-    """Draw the k-NN accuracy of each network while it trained."""
+    """Draw the k-NN accuracy of each network while it trained.
+
+    A frozen teacher, the same to all runs that have it, is drawn once.
+    """
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(6, 4))
+    figure, axis = plt.subplots(figsize=(8, 4))
+    frozen = set()
     for name, folder in runs.items():
         file = Path(folder) / 'knn.json'
         if not file.is_file():
@@ -93,12 +97,18 @@ def plot_knn(runs: dict[str, Path], path: Path) -> None:
             points = [
                 (r['iter'], r['top1']) for r in records if r['part'] == part
             ]
-            axis.plot(
-                *zip(*points, strict=True), marker='o', label=f'{name} {part}'
-            )
+            values = {value for _, value in points}
+            label = f'{name} {part}'
+            style = dict(marker='o')
+            if part == 'teacher' and len(points) > 1 and len(values) == 1:
+                if values <= frozen:
+                    continue
+                frozen |= values
+                label, style = 'frozen teacher', dict(color='0.4', ls='--')
+            axis.plot(*zip(*points, strict=True), label=label, **style)
     axis.set(xlabel='iteration', ylabel='k-NN top-1 (%)')
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -50,6 +50,11 @@ def test_rows_compare_like_with_like(row):
         assert config.optim_wrapper == base.optim_wrapper
 
 
+def test_accuracies_are_logged_at_their_iteration():
+    for config in CONFIGS.values():
+        assert config.default_hooks.logger.log_metric_by_epoch is False
+
+
 def test_phase_1_has_the_same_images_and_no_labels():
     """The draw, too, is the same: both leave its seed at the default."""
     labelled = CONFIGS['supervised'].train_dataloader.dataset

@@ -65,6 +65,28 @@ def test_pictures_are_drawn(run, tmp_path):
     assert path.stat().st_size > 5000
 
 
+def test_a_frozen_teacher_is_drawn_once(tmp_path, monkeypatch):
+    from matplotlib import pyplot as plt
+
+    runs = {}
+    for name in 'ab':
+        folder = runs[name] = tmp_path / name
+        folder.mkdir()
+        records = [
+            dict(iter=i, part=part, top1=38.0 if part == 'teacher' else i)
+            for i in (0, 200)
+            for part in ('student', 'teacher')
+        ]
+        (folder / 'knn.json').write_text('\n'.join(map(json.dumps, records)))
+    monkeypatch.setattr(plt, 'close', lambda figure: None)
+    plot_knn(runs, tmp_path / 'knn.png')
+    texts = plt.gcf().axes[0].get_legend().get_texts()
+    names = [text.get_text() for text in texts]
+    assert names == ['a student', 'frozen teacher', 'b student']
+    monkeypatch.undo()
+    plt.close('all')
+
+
 def test_table_over_seeds(tmp_path):
     columns = dict(method='method', a='top-1')
     seeds = [[dict(method='x', a=1.0)], [dict(method='x', a=3.0, b=9.0)]]
