@@ -8,6 +8,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from ..distillers.teacher import REFERENCE
 from ..utils.checkpoint import (
     extract_state_dict,
     load_checkpoint,
@@ -90,7 +91,11 @@ class EnsembleClassifier(BaseModel):
             # what a training leaves beside the classifier may be there
             known = {k: v for k, v in weights.items() if k in own}
             load_strictly(
-                member, known or weights, f'checkpoint {path} of an ensemble'
+                member,
+                known or weights,
+                f'checkpoint {path} of an ensemble',
+                # each may have had a frozen teacher of its own
+                ignore=[f'*.{name}' for name in REFERENCE],
             )
         self._loaded = True
 

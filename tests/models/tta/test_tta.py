@@ -1,6 +1,9 @@
 """Ten crops and ensembles against single predictions."""
 
 import copy
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,6 +102,68 @@ def test_ensemble_is_the_mean_of_its_members(tmp_path):
         torch.testing.assert_close(sample.pred_score, mean)
         assert sample.pred_label.item() == mean.argmax()
         assert sample.gt_label.item() == index
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """Config of a classifier with a frozen teacher, and two files of it.
+
+    Each was trained under a teacher of a path of its own length.
+    """
+    config = dict(
+        copy.deepcopy(CLASSIFIER),
+        type='DistillClassifier',
+        teacher=dict(
+            backbone=CLASSIFIER['backbone'],
+            neck=CLASSIFIER['neck'],
+            head=CLASSIFIER['head'],
+            checkpoint='a.pth',
+        ),
+        distill_heads=dict(kd=dict(type='LogitHead')),
+    )
+    paths = []
+    for index, teacher in enumerate((b'first_phase.pth', b'another.pth')):
+        model = MODELS.build(copy.deepcopy(config))
+        model.load_state_dict(classifier(index).state_dict(), strict=False)
+        state = model.state_dict()
+        state['teacher.checkpoint_path'] = torch.tensor(list(teacher)).byte()
+        state['teacher.checkpoint_sha256'] = torch.full((32,), index).byte()
+        paths.append(str(tmp_path / f'{index}.pth'))
+        torch.save(dict(state_dict=state), paths[-1])
+    return config, paths
+
+
+def test_members_may_have_had_teachers_of_their_own(taught):
+    model, paths = taught
+    config = ConfigDict(default_scope='mmpretrain', model=model)
+    set_ensemble(config, paths)
+    ensemble = MODELS.build(config.model).eval()
+    data = batch()
+    with torch.no_grad():
+        found = ensemble.test_step(copy.deepcopy(data))
+        alone = [
+            classifier(i).test_step(copy.deepcopy(data)) for i in range(2)
+        ]
+    for index, sample in enumerate(found):
+        mean = sum(a[index].pred_score for a in alone) / 2
+        torch.testing.assert_close(sample.pred_score, mean)
+
+
+def test_the_tool_tests_what_had_another_teacher(taught):
+    path = Path(__file__).resolve().parents[3] / 'tools' / 'test.py'
+    spec = importlib.util.spec_from_file_location('tools_test', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    model, paths = taught
+    runner = SimpleNamespace(model=MODELS.build(copy.deepcopy(model)))
+    for path in paths:
+        tool.check_weights(runner, path)
+    # other shapes are of another model still
+    state = torch.load(paths[0], weights_only=True)['state_dict']
+    state['head.fc.bias'] = state['head.fc.bias'][:2]
+    torch.save(dict(state_dict=state), paths[0])
+    with pytest.raises(ValueError, match='head.fc.bias is'):
+        tool.check_weights(runner, paths[0])
 
 
 def test_ensemble_of_crops():
