@@ -26,11 +26,7 @@ model = dict(
             type='OverhaulHead',
             student_channels=widths,
             teacher_channels=widths,
-            # Per element of a map 1e-6, a hundredth of the published weight:
-            # maps have the sides of 224 px by reference_sizes, and a 32nd of
-            # the channels. A teacher of 500 images is not to be kept close.
-            weight=32e-6,
-            reference_sizes=(56, 28, 14, 7),
+            weight=1e-4,  # as published, at any size of the maps
             start=dict(epochs=4),  # from the fifth on
         )
     ),

@@ -278,11 +278,11 @@ def run_margin_study(demo: Demo) -> Path:
         'by the 500 labelled images whose features phase 1 learned: k-NN '
         'with k = 20, T = 0.07; linear: logistic regression on frozen '
         'features. With 500 images the negatives differ in kind, not only in '
-        'number: 256 keys are half of the images, each once; 1024 and 4096 '
-        'are all of them two and eight times, so that an image meets two or '
-        'eight older keys of itself among its negatives, and more keys bring '
-        'no new images. The paper has 50,000 images, of which even 4096 keys '
-        'are a twelfth.',
+        'number: 256 keys are about half of the images, 1024 and 4096 all of '
+        'them two and eight times, so that an image meets two or eight older '
+        'keys of itself among its negatives (of 256 some images meet one), '
+        'and more keys bring no new images. The paper has 50,000 images, of '
+        'which even 4096 keys are a twelfth.',
         '',
     ]
     return _write(folder, text)

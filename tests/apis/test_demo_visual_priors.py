@@ -85,15 +85,7 @@ def test_teacher_and_student_are_phase_1():
     assert start.checkpoint.endswith(last)
     head = model.distill_heads.overhaul
     assert head.start == dict(epochs=4)
-    # for one element of a map a hundredth of the published weight, whatever
-    # the stage: of 32 px here and of 224 px in a ResNet-50
-    sides, widths = (8, 4, 2, 1), head.student_channels
-    published = (256, 512, 1024, 2048)
-    for stage, (side, width) in enumerate(zip(sides, widths, strict=True)):
-        reference = head.reference_sizes[stage]
-        here = head.weight * (reference / side) ** 2 * side**2 * width
-        there = 1e-6 * reference**2 * published[stage]
-        assert here == pytest.approx(there)
+    assert head.weight == 1e-4 and 'reference_sizes' not in head
     MODELS.build(model)  # widths and strides fit
 
 
