@@ -39,6 +39,35 @@ def test_is_cross_entropy_of_column_zero(margin):
     assert queue.grad is None
 
 
+def test_no_margin_is_the_plain_loss_exactly():
+    q, k, queue = (torch.randn(n, 4) for n in (6, 6, 9))
+    queue = F.normalize(queue, dim=1)
+    plain = info_nce(q, k, queue, 0.2)
+    assert torch.equal(info_nce(q, k, queue, 0.2, 0.0), plain)
+    assert not torch.equal(info_nce(q, k, queue, 0.2, 0.4), plain)
+
+
+def test_the_gradient_by_hand():
+    """Of the scores: (p - onehot) / (N tau), the margin in p alone."""
+    tau, margin = 0.2, 0.4
+    q = F.normalize(torch.randn(3, 4).double(), dim=1).requires_grad_()
+    k = F.normalize(torch.randn(3, 4).double(), dim=1)
+    queue = F.normalize(torch.randn(5, 4).double(), dim=1)
+    (got,) = torch.autograd.grad(info_nce(q, k, queue, tau, margin), q)
+    for n in range(3):
+        rows = torch.cat([k[n : n + 1], queue])
+        scores = rows @ q[n].detach()
+        scores[0] -= margin
+        p = (scores / tau).exp()
+        p = p / p.sum()
+        p[0] -= 1
+        wanted = p @ rows / (3 * tau)
+        # the query is normalised: what is along it has no effect
+        unit = q[n].detach()
+        wanted = wanted - unit * (unit @ wanted)
+        torch.testing.assert_close(got[n], wanted)
+
+
 @pytest.mark.parametrize(('start', 'margin'), [(0, 0.0), (2, 0.4)])
 def test_in_batch_is_the_slow_reference(start, margin):
     q = torch.randn(4, 3).double().requires_grad_()
