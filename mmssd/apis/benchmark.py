@@ -566,6 +566,7 @@ class FirstIterationHook(Hook):
         """Print the seconds and leave."""
         _wait()
         spent = time.time() - float(os.environ[STARTED])
+        # not the log, whose level a config sets: another process reads it
         print(f'first iteration after {spent:.3f} s', flush=True)
         os._exit(0)
 

@@ -1,36 +1,6 @@
-# SimCLR at batch 256: LARS 0.3, ten epochs of warm-up, cosine.
+# SimCLR at batch 256: LARS 0.3; warm-up, cosine and what is spared as BYOL's.
 # A leaf sets `train_cfg.max_epochs` and the cosine's `end` and `T_max`.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
-spared = dict(decay_mult=0.0, lars_exclude=True)
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='LARS', lr=0.3, momentum=0.9, weight_decay=1e-6),
-    paramwise_cfg=dict(
-        custom_keys={
-            'bn': spared,
-            'bias': spared,
-            'downsample.1': spared,  # norms of a ResNet's shortcuts
-            'predictor.1': spared,  # and of BYOL's predictor
-        }
-    ),
-)
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=10,
-        end=200,
-        T_max=190,
-        convert_to_iter_based=True,
-    ),
-]
+_base_ = 'byol_lars_coslr_200e.py'
+
+optim_wrapper = dict(optimizer=dict(lr=0.3))
 auto_scale_lr = dict(base_batch_size=256)
