@@ -269,7 +269,7 @@ class OnlineClusteringHead(DistillHead):
                 mask = full.expand(len(share))
                 mask = torch.cat([mask, full.new_ones(len(z))])
             code = sinkhorn(
-                rows @ weight.t(), self.epsilon, self.iterations, mask
+                rows @ weight.t(), self.epsilon, self.iterations, mask, bound=1
             )
             codes.append(code[-len(z) :])
             if queue is not None and self.training:

@@ -53,13 +53,14 @@ def test_by_hand():
 
 @pytest.mark.parametrize('epsilon', [0.05, 0.3])
 @pytest.mark.parametrize('iterations', [1, 3, 7])
-def test_equals_the_definition(epsilon, iterations):
+@pytest.mark.parametrize('bound', [None, 1, 1.2])
+def test_equals_the_definition(epsilon, iterations, bound):
     scores = cosines(9, 5)
     expected = slow_codes(scores, epsilon, iterations)
-    codes = sinkhorn(scores.double(), epsilon, iterations)
+    codes = sinkhorn(scores.double(), epsilon, iterations, bound=bound)
     assert codes.dtype == torch.float64
     torch.testing.assert_close(codes, expected, rtol=1e-12, atol=1e-14)
-    codes = sinkhorn(scores, epsilon, iterations)
+    codes = sinkhorn(scores, epsilon, iterations, bound=bound)
     assert codes.dtype == torch.float32
     torch.testing.assert_close(codes.double(), expected, rtol=2e-5, atol=1e-7)
 
@@ -103,24 +104,55 @@ def test_scores_whose_exponentials_overflow():
     torch.testing.assert_close(wide, expected, rtol=1e-10, atol=1e-14)
 
 
-def test_half_precision_scores():
+@pytest.mark.parametrize('iterations', [1, 3, 500])
+@pytest.mark.parametrize('rows', [2, 9, 40])
+def test_factors_hold_the_whole_range_of_cosines(rows, iterations):
+    """All but some at the far end: exp(-2 / 0.04) = 2e-22 of the others."""
+    scores = torch.full((rows, 9), -1.0)
+    scores[0, :4] = 1
+    scores[1, 2] = 1
+    scores[-1, 7:] = 0.5
+    codes = sinkhorn(scores, 0.04, iterations, bound=1)
+    assert torch.isfinite(codes).all()
+    torch.testing.assert_close(
+        codes.double(),
+        sinkhorn(scores.double(), 0.04, iterations),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_a_tiny_epsilon_goes_by_logarithms():
+    scores = cosines(7, 4)
+    codes = sinkhorn(scores, epsilon=0.005, bound=1)
+    assert torch.equal(codes, sinkhorn(scores, epsilon=0.005))
+    # exp(-2 / 0.005) is no float32
+    torch.testing.assert_close(
+        codes.double(), slow_codes(scores, 0.005, 3), rtol=1e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize('bound', [None, 1])
+def test_half_precision_scores(bound):
     scores = cosines(7, 4)
     for dtype in (torch.float16, torch.bfloat16):
         given = scores.to(dtype)
-        codes = sinkhorn(given)  # exp(1 / 0.05) = 4.9e8 overflows float16
+        # exp(1 / 0.05) = 4.9e8 overflows float16
+        codes = sinkhorn(given, bound=bound)
         assert codes.dtype == torch.float32
-        assert torch.equal(codes, sinkhorn(given.float()))
+        assert torch.equal(codes, sinkhorn(given.float(), bound=bound))
         expected = slow_codes(given, 0.05, 3)
         torch.testing.assert_close(
             codes.double(), expected, rtol=2e-5, atol=1e-7
         )
 
 
-def test_autocast_does_not_lower_the_precision():
+@pytest.mark.parametrize('bound', [None, 1])
+def test_autocast_does_not_lower_the_precision(bound):
     scores = cosines(7, 4)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        codes = sinkhorn(scores)
-    assert torch.equal(codes, sinkhorn(scores))
+        codes = sinkhorn(scores, bound=bound)
+    assert torch.equal(codes, sinkhorn(scores, bound=bound))
 
 
 def test_rows_far_below_the_others():
@@ -159,21 +191,25 @@ def test_order_of_rows_and_prototypes_is_immaterial():
     torch.testing.assert_close(sinkhorn(scores[:, columns]), codes[:, columns])
 
 
+@pytest.mark.parametrize('bound', [None, 1])
 @pytest.mark.parametrize('junk', [0.0, 1e4, -1e4, float('nan')])
-def test_masked_rows_are_absent(junk):
+def test_masked_rows_are_absent(junk, bound):
     scores = cosines(9, 5)
     mask = torch.tensor([1, 0, 1, 1, 0, 1, 1, 1, 0]).bool()
     scores[~mask] = junk
-    codes = sinkhorn(scores, mask=mask)
+    codes = sinkhorn(scores, mask=mask, bound=bound)
     torch.testing.assert_close(codes[mask], sinkhorn(scores[mask]))
     assert torch.equal(codes[~mask], torch.zeros(3, 5))
 
 
-def test_masks_of_all_and_of_nothing():
+@pytest.mark.parametrize('bound', [None, 1])
+def test_masks_of_all_and_of_nothing(bound):
     scores = cosines(4, 3)
     every = torch.ones(4, dtype=torch.bool)
-    assert torch.equal(sinkhorn(scores, mask=every), sinkhorn(scores))
-    assert torch.equal(sinkhorn(scores, mask=~every), torch.zeros(4, 3))
+    codes = sinkhorn(scores, mask=every, bound=bound)
+    assert torch.equal(codes, sinkhorn(scores, bound=bound))
+    codes = sinkhorn(scores, mask=~every, bound=bound)
+    assert torch.equal(codes, torch.zeros(4, 3))
 
 
 def test_no_gradient_and_no_change_of_the_input():
@@ -193,6 +229,7 @@ def test_no_gradient_and_no_change_of_the_input():
         (dict(epsilon=-0.05), 'epsilon=-0.05'),
         (dict(epsilon=float('nan')), 'epsilon=nan'),
         (dict(iterations=0), 'iterations=0: must be >= 1'),
+        (dict(bound=0), 'bound=0: must be > 0'),
         (dict(mask=torch.ones(3) > 0), r'mask of shape \(3,\) for 4 rows'),
     ],
 )
@@ -202,19 +239,22 @@ def test_errors(kwargs, message):
         sinkhorn(**arguments)
 
 
-def own_share(scores, sizes, mask=None):
+def own_share(scores, sizes, mask=None, bound=None):
     """Run on a worker: the codes of this rank's rows."""
     rank = dist.get_rank()
     assert dist.get_world_size() == len(sizes)
     if mask is not None:
         mask = mask.split(sizes)[rank]
-    return sinkhorn(scores.split(sizes)[rank], mask=mask)
+    return sinkhorn(scores.split(sizes)[rank], mask=mask, bound=bound)
 
 
 @pytest.mark.dist
 @pytest.mark.parametrize('sizes', [(6, 6), (9, 3), (12, 0)])
 def test_two_processes_equal_the_joined_batch(two_processes, sizes):
     scores = cosines(12, 5).double()
+    single = scores.float()
+    codes = torch.cat(two_processes(own_share, single, sizes, None, 1))
+    torch.testing.assert_close(codes, sinkhorn(single), rtol=1e-4, atol=1e-7)
     scores[0] -= 15.0
     codes = torch.cat(two_processes(own_share, scores, sizes))
     torch.testing.assert_close(codes, sinkhorn(scores), rtol=1e-12, atol=1e-14)
@@ -225,10 +265,11 @@ def test_two_processes_equal_the_joined_batch(two_processes, sizes):
 
 
 @pytest.mark.dist
-def test_two_processes_with_absent_rows(two_processes):
+@pytest.mark.parametrize('bound', [None, 1])
+def test_two_processes_with_absent_rows(two_processes, bound):
     scores = cosines(12, 5).double()
     mask = torch.arange(12) > 6  # all rows of rank 0 are absent
-    codes = torch.cat(two_processes(own_share, scores, (6, 6), mask))
+    codes = torch.cat(two_processes(own_share, scores, (6, 6), mask, bound))
     torch.testing.assert_close(codes, sinkhorn(scores, mask=mask))
     torch.testing.assert_close(codes[mask], sinkhorn(scores[mask]))
 
