@@ -3,7 +3,9 @@
 Ten classes of garments and the background, at stride 8 by dilations. Start
 it from a pretrained student by ``model.backbone.init_cfg.checkpoint=FILE``,
 or from random weights by ``model.backbone.init_cfg=None``. The stem and the
-first stage stay as they were given in both cases.
+first stage stay as they were given in both cases. Background, three quarters
+of the pixels, counts a tenth in the loss: unweighted, 300 iterations end with
+background everywhere.
 
     python tools/train.py THIS_FILE --cfg-options \
         model.backbone.init_cfg.checkpoint=student.pth
@@ -27,6 +29,7 @@ classes = (
     'ankle boot',
 )
 max_iters = 300
+class_weight = [0.1] + [1.0] * (len(classes) - 1)
 
 head = dict(
     type='FCNHead',
@@ -67,7 +70,9 @@ model = dict(
         in_index=3,
         channels=64,
         num_convs=2,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        loss_decode=dict(
+            type='CrossEntropyLoss', loss_weight=1.0, class_weight=class_weight
+        ),
         **head,
     ),
     auxiliary_head=dict(
@@ -75,7 +80,9 @@ model = dict(
         in_index=2,
         channels=32,
         num_convs=1,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+        loss_decode=dict(
+            type='CrossEntropyLoss', loss_weight=0.4, class_weight=class_weight
+        ),
         **head,
     ),
     train_cfg=dict(),
@@ -134,7 +141,7 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=8e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [
