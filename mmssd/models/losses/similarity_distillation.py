@@ -47,23 +47,28 @@ class _QueueDivergence(torch.autograd.Function):
         number, own = len(student_queue), int(own_anchor)
         rows = min(len(student), max(1, BLOCK // max(1, number)))
         # all that is N x K at any time
-        buffers = student.new_empty(3, rows, own + number)
+        buffers = student.new_empty(3 * rows, own + number)
         total = student.new_zeros(())
         gradient = torch.empty_like(student)
         for start in range(0, len(student), rows):
             block = slice(start, start + rows)
             s, t = student[block], teacher[block]
-            scores, log_p, log_q = buffers[:, : len(s)]
-            for row, queue, temperature, logs in (
-                (t, teacher_queue, teacher_temperature, log_p),
-                (s, student_queue, student_temperature, log_q),
-            ):
-                torch.mm(row, queue.t(), out=scores[:, own:])
-                if own_anchor:
-                    scores[:, 0] = (row * t).sum(1)
-                scores.div_(temperature)
-                torch.log_softmax(scores, 1, out=logs)
-            p = torch.exp(log_p, out=scores)
+            # three tensors of scores, the first two without a gap
+            parts = buffers[: 3 * len(s)].chunk(3)
+            if student_queue is teacher_queue:  # read once for both
+                both = buffers[: 2 * len(s), own:]
+                torch.mm(torch.cat([t, s]), teacher_queue.t(), out=both)
+            else:
+                torch.mm(t, teacher_queue.t(), out=parts[0][:, own:])
+                torch.mm(s, student_queue.t(), out=parts[1][:, own:])
+            if own_anchor:
+                parts[0][:, 0] = (t * t).sum(1)
+                parts[1][:, 0] = (s * t).sum(1)
+            parts[0].div_(teacher_temperature)
+            parts[1].div_(student_temperature)
+            log_p = torch.log_softmax(parts[0], 1, out=parts[2])
+            log_q = torch.log_softmax(parts[1], 1, out=parts[0])
+            p = torch.exp(log_p, out=parts[1])
             total -= _row_products(p, log_q)
             if subtract_entropy:
                 total += _row_products(p, log_p)
@@ -220,12 +225,16 @@ def compress(
             f'{len(teacher_queue)} rows: row j of both must be one image'
         )
     dtype = _float(student, teacher)
+    anchors = teacher_queue.detach().to(dtype)
+    own_anchors = anchors  # one tensor if it is one queue
+    if student_queue is not teacher_queue:
+        own_anchors = student_queue.detach().to(dtype)
     with torch.autocast(student.device.type, enabled=False):
         return _QueueDivergence.apply(
             F.normalize(student.to(dtype), dim=1),
             F.normalize(teacher.detach().to(dtype), dim=1),
-            student_queue.detach().to(dtype),
-            teacher_queue.detach().to(dtype),
+            own_anchors,
+            anchors,
             temperature,
             temperature,
             False,
