@@ -58,5 +58,9 @@ train_dataloader = dict(
     ),
 )
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor', mean=mean, std=std, to_rgb=True
+    type='SelfSupDataPreprocessor',
+    mean=mean,
+    std=std,
+    to_rgb=True,
+    non_blocking=True,
 )

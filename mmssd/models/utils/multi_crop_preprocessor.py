@@ -348,7 +348,7 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
         views (Sequence[dict]): one :class:`ViewRecipe` per size, global
             crops first.
         **kwargs: ``mean``, ``std`` (0 to 255), ``to_rgb`` and others of
-            ``SelfSupDataPreprocessor``.
+            ``SelfSupDataPreprocessor``; ``non_blocking`` is true by default.
 
     Raises:
         ValueError: for a recipe value out of range, or images that are not
@@ -356,6 +356,7 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
     """
 
     def __init__(self, views: Sequence[dict], **kwargs) -> None:
+        kwargs.setdefault('non_blocking', True)
         super().__init__(**kwargs)
         if not views:
             raise ValueError('views is empty: give at least one recipe')
@@ -395,11 +396,14 @@ class MultiCropPreprocessor(SelfSupDataPreprocessor):
             if keys is None
             else SeededDraws(keys, images.device)
         )
-        views = [
-            recipe(images, draws)
-            for recipe in self.recipes
-            for _ in range(recipe.num)
-        ]
+        # crop and blur multiply: under autocast a crop of a large image would
+        # be half a pixel off, and not the view that a teacher cache saw
+        with torch.autocast(images.device.type, enabled=False):
+            views = [
+                recipe(images, draws)
+                for recipe in self.recipes
+                for _ in range(recipe.num)
+            ]
         if self._enable_normalize:
             views = [(v * 255 - self.mean) / self.std for v in views]
         if keys is None or not isinstance(samples, Tensor):

@@ -436,6 +436,20 @@ def test_same_seed_same_views():
         assert torch.equal(a, b)
 
 
+def test_autocast_leaves_the_views_alone():
+    """In bfloat16 a crop of 256 pixels would be off by half a pixel."""
+    recipe = dict(num=1, size=32, jitter_prob=1.0, blur_prob=1.0)
+    views = MultiCropPreprocessor(views=[recipe])
+    images = torch.randint(0, 256, (4, 3, 256, 256), dtype=torch.uint8)
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            found += views(dict(inputs=images), True)['inputs']
+    assert found[1].dtype == torch.float32
+    assert torch.equal(*found)
+
+
 def test_never_waits_for_the_device(host_waits):
     preprocessor, data = make(to_rgb=True), batch()
     with host_waits() as watch:
