@@ -153,7 +153,8 @@ class MomentumContrastHead(DistillHead):
         """Compare the queue with the batch and with the data set."""
         if self.in_batch:
             return
-        self._check_queue(plan.batch)
+        # rows of all steps of an update enter together
+        self._check_queue(plan.batch * plan.accumulation)
         images = plan.batch * plan.epoch_length
         if self.queue.length > images:
             MMLogger.get_current_instance().warning(

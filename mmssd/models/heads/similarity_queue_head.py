@@ -243,7 +243,8 @@ class SimilarityQueueHead(DistillHead):
 
     def check(self, plan: TrainingPlan) -> None:
         """Compare the queue with the batch."""
-        self._check_queue(plan.batch)
+        # rows of all steps of an update enter together
+        self._check_queue(plan.batch * plan.accumulation)
 
     def _check_queue(self, batch: int) -> None:
         if self.queue.length < batch:

@@ -1,6 +1,7 @@
 """MoCo-v2's head: whose rows meet, what enters the queue, and when."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -197,6 +198,9 @@ def test_a_queue_must_hold_the_keys_of_a_step():
         MomentumContrastHead(D, 4).check(plan)
     with pytest.raises(SetupError, match='queue_length=9 .* the 10 keys'):
         MomentumContrastHead(D, 9, symmetric=True).check(plan)
+    twice = replace(plan, accumulation=2)
+    with pytest.raises(SetupError, match='queue_length=9 .* the 10 keys'):
+        MomentumContrastHead(D, 9).check(twice)
     with pytest.raises(SetupError, match='queue_length=2 .* the 3 keys'):
         MomentumContrastHead(D, 2).loss(make_step())
 

@@ -276,6 +276,10 @@ def test_bad_steps():
         SimilarityQueueHead(D, 2).check(
             TrainingPlan(batch=5, max_iters=9, epoch_length=3)
         )
+    with pytest.raises(SetupError, match='queue_length=9 .* batch of 10'):
+        SimilarityQueueHead(D, 9).check(
+            TrainingPlan(batch=5, max_iters=9, epoch_length=3, accumulation=2)
+        )
     with pytest.raises(SetupError, match='all views are of one size'):
         SimilarityQueueHead(D, K, small_patches=True).loss(seed_step())
     with pytest.raises(SetupError, match='embed_dim=5 .* have width 4'):
