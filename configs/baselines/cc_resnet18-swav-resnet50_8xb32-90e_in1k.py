@@ -71,6 +71,7 @@ val_cfg = dict()
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=10)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='MergedConstructor',
     optimizer=dict(
         type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
     ),

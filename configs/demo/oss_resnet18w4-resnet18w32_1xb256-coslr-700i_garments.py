@@ -61,7 +61,8 @@ model = dict(
 # The small student bears more than the teacher does.
 slow = dict(lr_mult=0.5)
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'teacher.': slow, 'heads.': slow})
+    constructor='MergedConstructor',
+    paramwise_cfg=dict(custom_keys={'teacher.': slow, 'heads.': slow}),
 )
 default_hooks = dict(
     logger=dict(interval=25),

@@ -4,6 +4,7 @@
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='MergedConstructor',
     optimizer=dict(
         type='ClippedAdamW', lr=0.001, weight_decay=0.04, max_norm=3.0
     ),
