@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,8 @@ MODELS = {
     'mobilenet-v3-large': 'mobilenet-v3-large_8xb128_in1k',
     'efficientnet-b0': 'efficientnet-b0_3rdparty_8xb32_in1k',
     'efficientnet-b1': 'efficientnet-b1_3rdparty_8xb32_in1k',
+    'vit-tiny': 'deit-tiny_4xb256_in1k',
+    'xcit-tiny': 'xcit-tiny-12-p16_3rdparty_in1k',
 }
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -85,6 +88,21 @@ class Task:
     arguments: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     minutes: float | None = None
+
+    def path(self, student: str) -> Path:
+        """Return the file of the config, whether it is there or not."""
+        return ROOT / 'configs' / self.config.format(student=student)
+
+    def students(self) -> list[str]:
+        """Return the students that have a config; none if none is asked."""
+        before, found, after = self.config.partition('{student}')
+        if not found:
+            return []
+        folder, start = os.path.split(before)
+        return sorted(
+            path.name.removeprefix(start).removesuffix(after)
+            for path in (ROOT / 'configs' / folder).glob(f'{start}*{after}')
+        )
 
 
 def _probes(name: str, title: str) -> tuple[Task, ...]:
@@ -121,6 +139,7 @@ _RECIPES = {
     'disco-code': ('steplr-100e', 100),
     'compress': ('steplr-40e', 40),
     'visual-priors': ('steplr-100e', 100),
+    'dino': ('coslr-100e', 100),
 }
 
 
@@ -584,16 +603,32 @@ class Suite:
                 continue  # fetched when the runs begin
             if path is not None:
                 self.rows[name] = find_checkpoint(path)
-        for task in self.tasks:
-            if not self._config(task).is_file():
-                raise FileNotFoundError(
-                    f'task {task.name} has no config for the student '
-                    f'{self.student!r}: {self._config(task)} does not exist'
-                )
+        missing = [t for t in self.tasks if not self._config(t).is_file()]
+        if missing:
+            raise FileNotFoundError(self._explain(missing))
 
     def _config(self, task: Task) -> Path:
-        path = Path(task.config.format(student=self.student))
-        return path if path.is_absolute() else ROOT / 'configs' / path
+        return task.path(self.student)
+
+    def _explain(self, missing: Sequence[Task]) -> str:
+        """Say which configs are not there, and what is instead."""
+        lines = [f'no config for the student {self.student!r} of']
+        for task in missing:
+            line = f'    {task.name}: {self._config(task)} does not exist'
+            if there := task.students():
+                line += f'; there are those of {", ".join(there)}'
+            lines.append(line)
+        rest = [task.name for task in self.tasks if task not in missing]
+        if rest:
+            lines.append(f'--tasks {" ".join(rest)} leaves them out')
+        suites = [
+            name
+            for name, tasks in SUITES.items()
+            if all(self.student in task.students() for task in tasks)
+        ]
+        if suites:
+            lines.append(f'suites with {self.student}: {", ".join(suites)}')
+        return '\n'.join(lines)
 
     def cells(self) -> list[Cell]:
         """List all cells, row by row."""

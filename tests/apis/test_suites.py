@@ -25,8 +25,19 @@ from mmssd.models.utils.plan import SetupError
 ROOT = Path(__file__).parents[2]
 STUDENTS = (
     *('resnet18', 'resnet34', 'mobilenet-v2', 'mobilenet-v3-large'),
-    *('efficientnet-b0', 'efficientnet-b1', 'regnety-600mf'),
+    *('efficientnet-b0', 'efficientnet-b1', 'regnety-600mf', 'resnet50'),
 )
+TRANSFORMERS = ('vit-tiny', 'xcit-tiny')
+# of the suites that not every convolutional student has
+ONLY = {
+    'compress': ('resnet18', 'mobilenet-v2', 'resnet50'),
+    'linear-compress': ('resnet18', 'mobilenet-v2', 'resnet50'),
+    'linear-dino': TRANSFORMERS,
+    'linear-visual-priors': ('resnet50',),
+    'oss-table3': STUDENTS,
+    'seed-detection': ('resnet18', 'resnet34', 'resnet50'),
+    'disco-table2': ('resnet18', 'resnet34', 'resnet50'),
+}
 # stands in for tools/train.py: what a run leaves, and how it fails
 RUN = """
 import json, pathlib, sys
@@ -262,7 +273,7 @@ def test_supervised_weights_are_of_the_students_network():
         ours = Config.fromfile(folder / f'{student}.py').student
         theirs = ModelHub.get(name).config.model.backbone
         assert ours.type.removeprefix('mmpretrain.') == theirs.type
-        for key in ('depth', 'arch'):
+        for key in ('depth', 'arch', 'embed_dims', 'tokens_norm'):
             assert ours.get(key) == theirs.get(key)
     with pytest.raises(ValueError, match='supervised=FILE'):
         supervised_weights('regnety-600mf')
@@ -343,8 +354,10 @@ def test_a_detector_that_finds_nothing_is_zero(make, tmp_path):
 
 def test_bad_suites(make, tmp_path):
     task = Task('a', 'none_{student}.py', {})
-    with pytest.raises(FileNotFoundError, match="'resnet18'.*none_resnet18"):
+    with pytest.raises(FileNotFoundError, match='none_resnet18') as info:
         Suite((task,), {'random': None}, tmp_path)
+    assert "the student 'resnet18'" in str(info.value)
+    assert 'there are' not in str(info.value)
     suite = make()
     with pytest.raises(ValueError, match='nothing to do'):
         Suite(suite.tasks, {}, tmp_path)
@@ -358,10 +371,35 @@ def test_bad_suites(make, tmp_path):
         Suite(suite.tasks, {'oss': Path('gone.pth')}, tmp_path)
 
 
+def test_a_student_without_a_config_is_told_what_there_is(tmp_path):
+    with pytest.raises(FileNotFoundError) as info:
+        Suite(
+            SUITES['oss-table3'],
+            {'random': None},
+            tmp_path,
+            student='vit-tiny',
+        )
+    first, *tasks, rest, there = str(info.value).splitlines()
+    assert first == "no config for the student 'vit-tiny' of"
+    assert [line.split(':')[0].strip() for line in tasks] == [
+        'voc07',
+        'coco-1k',
+        'coco-10k',
+    ]
+    for line in tasks:
+        assert 'rcnn_vit-tiny-fpn_8xb2-' in line
+        assert line.endswith(f'those of {", ".join(sorted(STUDENTS))}')
+    assert rest == '--tasks voc12 leaves them out'
+    assert there == 'suites with vit-tiny: linear-dino'
+    (voc12,) = (t for t in SUITES['oss-table3'] if t.name == 'voc12')
+    suite = Suite((voc12,), {'random': None}, tmp_path, student='vit-tiny')
+    assert suite.cells()[0].config.stem == 'fcn_vit-tiny_4xb4-20ki_voc12aug'
+
+
 @pytest.mark.parametrize('name', sorted(SUITES))
 def test_suites_name_configs_that_are_there(name, tmp_path):
     found = []
-    for student in (*STUDENTS, 'resnet50'):
+    for student in (*STUDENTS, *TRANSFORMERS):
         try:
             suite = Suite(
                 SUITES[name], {'random': None}, tmp_path, student=student
@@ -371,12 +409,13 @@ def test_suites_name_configs_that_are_there(name, tmp_path):
         found.append(student)
         columns = suite.columns()
         assert len(set(columns)) == len(columns)
-    one = 'resnet50' if name == 'linear-visual-priors' else 'resnet18'
-    assert one in found
+    if name in ONLY:
+        assert set(found) == set(ONLY[name])
+    else:
+        assert 'resnet18' in found
     if name == 'oss-table3':
         suite = Suite(SUITES[name], {'random': None}, tmp_path, gpus=8)
         assert [cell.gpus for cell in suite.cells()] == [8] * 11 + [4]
-        assert found == list(STUDENTS)
         assert len(suite.cells()) == 1 + 5 + 5 + 1
         options = [cell.options[0] for cell in suite.cells()[1:6]]
         assert options[4].endswith('train2017_1k_5.json')

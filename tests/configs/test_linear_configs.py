@@ -12,6 +12,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmssd.apis.config import load_config
+from mmssd.models.utils.step import pool_features
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs/transfer'
 LINEAR = sorted(FOLDER.glob('linear/*.py'))
@@ -26,6 +27,7 @@ RECIPES = {
     'disco-code': (30.0, 100, TEN_STEPS, 0.5, 0),
     'compress': (0.01, 40, [15, 30], 0.1, 1e-4),
     'visual-priors': (30.0, 100, [60, 80], 0.1, 0),
+    'dino': (0.001, 100, None, None, 0),
 }
 SMALL = ('efficientnet', 'mobilenet')
 
@@ -132,6 +134,43 @@ def test_data_sets_and_pipelines(path, tmp_path):
             'Accuracy',
             'SingleLabelMetric',
         ]
+
+
+@pytest.mark.parametrize('student', ['vit-tiny', 'xcit-tiny'])
+def test_the_class_token_is_probed(student):
+    """Normalised, and the same where features are cached."""
+    linear = load_config(
+        FOLDER / f'linear/dino_{student}_8xb32-coslr-100e_in1k.py'
+    )
+    probe = load_config(FOLDER / f'features/probe_{student}_in1k.py')
+    linear.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(linear.model)
+        cached = MODELS.build(probe.model)
+    cached.backbone.load_state_dict(model.backbone.state_dict())
+    model.train()  # drop path stays off
+    images = torch.randn(2, 3, 224, 224)
+    (token,) = model.extract_feat(images)
+    assert token.shape == (2, 192) == (2, model.head.fc.in_features)
+    # the norm's own weights are still 1 and 0
+    torch.testing.assert_close(
+        token.mean(1), torch.zeros(2), rtol=0, atol=1e-5
+    )
+    torch.testing.assert_close(
+        token.var(1, correction=0), torch.ones(2), rtol=0, atol=1e-3
+    )
+    with torch.no_grad():
+        features = pool_features(cached.eval().extract_feat(images))
+    torch.testing.assert_close(features, token)
+    raw = dict(linear.model.backbone, out_type='raw')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        raw = MODELS.build(raw)
+    raw.train(False)
+    raw.load_state_dict(model.backbone.state_dict())
+    with torch.no_grad():
+        (tokens,) = raw(images)
+    assert tokens.shape == (2, 1 + 14 * 14, 192)
+    torch.testing.assert_close(token, tokens[:, 0])
 
 
 def settle(backbone):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
@@ -19,9 +20,10 @@ DENSE = sorted(
     for path in (ROOT / 'configs/transfer' / name).glob('*.py')
 )
 # as they are pretrained
-STUDENTS = dict(
+CONVOLUTIONAL = dict(
     resnet18=dict(type='ResNet', depth=18),
     resnet34=dict(type='ResNet', depth=34),
+    resnet50=dict(type='ResNet', depth=50),
     **{
         'mobilenet-v2': dict(type='MobileNetV2'),
         'mobilenet-v3-large': dict(type='MobileNetV3', arch='large'),
@@ -35,11 +37,39 @@ STUDENTS = dict(
         ),
     },
 )
+TRANSFORMERS = {
+    student: load_config(
+        ROOT / f'configs/disco/disco-dino_{pair}_8xb64-coslr-100e_in1k.py'
+    ).model.backbone.to_dict()
+    for student, pair in (
+        ('vit-tiny', 'vit-tiny-vit-small'),
+        ('xcit-tiny', 'xcit-tiny-xcit-small'),
+    )
+}
+STUDENTS = {**CONVOLUTIONAL, **TRANSFORMERS}
+SEGMENTATION = ('fcn_{}_4xb4-20ki_voc12aug', 'fcn_{}_4xb2-40ki_cityscapes')
+C4 = (
+    'faster-rcnn_{}-c4_8xb2-12e_voc07',
+    'faster-rcnn_{}-c4_8xb2-12e_voc0712',
+    'faster-rcnn_{}-c4_disco_8xb4-48ki_voc0712',
+    'faster-rcnn_{}-c4_disco-code_8xb4-48ki_voc0712',
+    'mask-rcnn_{}-c4_8xb2-12e_coco',
+    'mask-rcnn_{}-c4_disco_8xb2-180ki_coco',
+)
+PYRAMID = (
+    'faster-rcnn_{}-fpn_8xb2-12e_voc07',
+    'faster-rcnn_{}-fpn_8xb2-12e_voc0712',
+    'mask-rcnn_{}-fpn_8xb2-12e_coco',
+    'mask-rcnn_{}-fpn_8xb2-120e_coco-1k',
+    'mask-rcnn_{}-fpn_8xb2-36e_coco-10k',
+)
 QUICK = (
     'faster-rcnn_resnet18-c4_8xb2-12e_voc07',
     'faster-rcnn_resnet18-fpn_8xb2-12e_voc07',
     'fcn_mobilenet-v2_4xb4-20ki_voc12aug',
     'fcn_resnet18_4xb4-20ki_voc12aug',
+    'fcn_vit-tiny_4xb4-20ki_voc12aug',
+    'fcn_xcit-tiny_4xb4-20ki_voc12aug',
 )
 
 
@@ -94,19 +124,18 @@ def load(path, checkpoint):
 
 
 def test_every_student_and_task_is_there():
-    names = {path.stem for path in DENSE}
-    for student in STUDENTS:
-        for task in (
-            'faster-rcnn_{}-fpn_8xb2-12e_voc07',
-            'faster-rcnn_{}-fpn_8xb2-12e_voc0712',
-            'mask-rcnn_{}-fpn_8xb2-12e_coco',
-            'mask-rcnn_{}-fpn_8xb2-120e_coco-1k',
-            'mask-rcnn_{}-fpn_8xb2-36e_coco-10k',
-            'fcn_{}_4xb4-20ki_voc12aug',
-            'fcn_{}_4xb2-40ki_cityscapes',
-        ):
-            assert task.format(student) in names
-    assert len(names) == 7 * len(STUDENTS) + 12  # and C4, of ResNets alone
+    resnets = [name for name in CONVOLUTIONAL if name.startswith('resnet')]
+    expected = {
+        task.format(student)
+        for tasks, students in (
+            (SEGMENTATION, STUDENTS),
+            (PYRAMID, CONVOLUTIONAL),
+            (C4, resnets),
+        )
+        for task in tasks
+        for student in students
+    }
+    assert {path.stem for path in DENSE} == expected
 
 
 @pytest.mark.parametrize('path', mark(DENSE), ids=ids)
@@ -180,6 +209,16 @@ def shrink(model):
         model.train_cfg.rcnn.sampler.num = 16
 
 
+def sample_of(shape, classes=21):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    mask = PixelData(data=torch.randint(0, classes, (1, *shape)))
+    sample = SegDataSample(gt_sem_seg=mask)
+    sample.set_metainfo(dict(img_shape=shape, ori_shape=shape))
+    return sample
+
+
 def batch_of(scope, with_mask):
     if scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
@@ -187,15 +226,7 @@ def batch_of(scope, with_mask):
         return demo_mm_inputs(
             2, [[3, 64, 64]] * 2, num_classes=20, with_mask=with_mask
         )
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    samples = []
-    for _ in range(2):
-        mask = PixelData(data=torch.randint(0, 19, (1, 64, 64)))
-        sample = SegDataSample(gt_sem_seg=mask)
-        sample.set_metainfo(dict(img_shape=(64, 64), ori_shape=(64, 64)))
-        samples.append(sample)
+    samples = [sample_of((64, 64), 19) for _ in range(2)]
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     return dict(inputs=list(images), data_samples=samples)
 
@@ -230,14 +261,153 @@ def test_a_step_reaches_every_layer(path):
     loss.backward()
     assert torch.isfinite(loss)
     assert len(logs) >= 3
-    without = [
-        name
+    without = {
+        name.split('.')[1]
         for name, parameter in model.named_parameters()
         if parameter.grad is None or not torch.isfinite(parameter.grad).all()
-    ]
-    assert without == []
+    }
+    # the maps of an XCiT come before its class token
+    classless = {'cls_token', 'ca_layers', 'norm'}
+    assert without == (classless if 'xcit' in path.stem else set())
+    assert config.get('find_unused_parameters', False) == bool(without)
     assert all(
         module.training
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.BatchNorm2d)
     )
+
+
+def segmenter(student, data='4xb4-20ki_voc12aug'):
+    """A config's FCN from random weights, for crops of another size."""
+    pytest.importorskip('mmseg')
+    path = ROOT / f'configs/transfer/segmentation/fcn_{student}_{data}.py'
+    config = load_config(path)
+    config.model.backbone.init_cfg = None
+    config.model.data_preprocessor.size = (64, 96)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return ENGINE_MODELS.build(config.model), config
+
+
+@pytest.mark.parametrize('student', TRANSFORMERS)
+def test_a_transformer_segments_any_size(student):
+    model, config = segmenter(student)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    samples = [sample_of((64, 96)) for _ in images]
+    model.train()
+    logs = model.train_step(
+        dict(inputs=list(images), data_samples=samples), wrapper
+    )
+    assert torch.isfinite(logs['loss'])
+    moved = {
+        name.split('.')[1]
+        for name, parameter in model.named_parameters()
+        if name.startswith('backbone.')
+        and not torch.equal(parameter, before[name])
+    }
+    layers = 'layers' if student == 'vit-tiny' else 'xca_layers'
+    assert {'patch_embed', 'pos_embed', layers} <= moved
+
+    # sides that are no multiple of a patch
+    model.eval()
+    image = torch.randint(0, 256, (3, 50, 71), dtype=torch.uint8)
+    sample = sample_of((50, 71))
+    (result,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    assert result.pred_sem_seg.shape == (50, 71)
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    padded = torch.zeros(1, 3, 64, 80)
+    padded[0, :, :50, :71] = (image.flip(0) - mean) / std
+    with torch.no_grad():
+        maps = model.backbone(padded)
+        logits = model.decode_head(maps)
+    assert [tuple(x.shape) for x in maps] == [(1, 192, 4, 5)] * 4
+    # a patch of the map stays over its pixels
+    logits = torch.nn.functional.interpolate(
+        logits, (64, 80), mode='bilinear', align_corners=False
+    )
+    torch.testing.assert_close(
+        result.seg_logits.data, logits[0, :, :50, :71], rtol=0, atol=1e-5
+    )
+
+
+def test_positions_of_a_vit_are_those_of_the_crop():
+    model, _ = segmenter('vit-tiny')
+    backbone = model.eval().backbone
+    torch.nn.init.normal_(backbone.pos_embed)
+    seen = []
+    backbone.drop_after_pos.register_forward_hook(
+        lambda module, args, output: seen.append(output)
+    )
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        backbone(image)
+        patches = backbone.patch_embed(image)[0]
+        grid = backbone.pos_embed[:, 1:].reshape(1, 14, 14, 192)
+        grid = torch.nn.functional.interpolate(
+            grid.permute(0, 3, 1, 2),
+            (4, 6),
+            mode='bicubic',
+            align_corners=False,
+        )
+    expected = patches + grid.flatten(2).transpose(1, 2)
+    torch.testing.assert_close(seen[0][:, 1:], expected, rtol=0, atol=1e-5)
+    first = backbone.cls_token[:, 0] + backbone.pos_embed[:, 0]
+    torch.testing.assert_close(seen[0][:, 0], first)
+
+
+@pytest.mark.parametrize('student', TRANSFORMERS)
+def test_recipe_of_a_transformer(student):
+    voc, short = segmenter(student)
+    city, long = segmenter(student, '4xb2-40ki_cityscapes')
+    assert voc.decode_head.num_classes == 21
+    assert city.decode_head.num_classes == 19
+    for model, config, iterations in (
+        (voc, short, 20_000),
+        (city, long, 40_000),
+    ):
+        assert config.train_cfg.max_iters == iterations
+        assert config.default_hooks.checkpoint.interval == iterations // 10
+        warmup, decay = config.param_scheduler
+        assert (warmup.end, decay.begin, decay.end) == (1500, 1500, iterations)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        decays = {
+            name: group['weight_decay']
+            for group in wrapper.optimizer.param_groups
+            for name, parameter in model.named_parameters()
+            if any(parameter is p for p in group['params'])
+        }
+        assert len(decays) == len(list(model.parameters()))
+        assert {group['lr'] for group in wrapper.optimizer.param_groups} == {
+            6e-5
+        }
+        for name, parameter in model.named_parameters():
+            free = parameter.ndim == 1 or 'pos_embed' in name
+            free |= 'cls_token' in name
+            assert decays[name] == (0 if free else 0.01), name
+
+
+@pytest.mark.parametrize('kind', ['faster', 'mask'])
+def test_c4_of_a_resnet50(kind):
+    task = 'detection' if kind == 'faster' else 'instance'
+    data = 'voc07' if kind == 'faster' else 'coco'
+    config = load_config(
+        ROOT / f'configs/transfer/{task}'
+        f'/{kind}-rcnn_resnet50-c4_8xb2-12e_{data}.py'
+    )
+    backbone, head = config.model.backbone, config.model.roi_head
+    assert (backbone.depth, backbone.num_stages) == (50, 3)
+    assert (head.shared_head.depth, head.shared_head.stage) == (50, 3)
+    for part in (backbone, head.shared_head):
+        assert part.style == 'pytorch'  # the stride is in the 3x3 layer
+        assert not part.norm_eval
+        assert part.norm_cfg.requires_grad
+    assert head.shared_head.type == 'ResLayerExtraNorm'
+    assert config.model.rpn_head.in_channels == 1024
+    assert head.bbox_roi_extractor.out_channels == 1024
+    assert head.bbox_head.in_channels == 2048
+    if kind == 'mask':
+        assert head.mask_head.in_channels == 2048

@@ -1,0 +1,13 @@
+"""VOC07+12 as in DisCo's code (lr 0.01), from a ResNet-50.
+
+bash tools/dist_train.sh THIS_FILE 8 --cfg-options \
+    model.backbone.init_cfg.checkpoint=student.pth \
+    model.roi_head.shared_head.init_cfg.checkpoint=student.pth
+"""
+
+_base_ = [
+    '../../_base_/transfer/models/faster-rcnn_c4_resnet50.py',
+    '../../_base_/transfer/datasets/voc0712_disco.py',
+    '../../_base_/transfer/schedules/disco-code_voc_48ki.py',
+    '../../_base_/transfer/runtime_det_disco.py',
+]
