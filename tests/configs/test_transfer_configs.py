@@ -19,6 +19,11 @@ DENSE = sorted(
     for name in ('detection', 'instance', 'segmentation')
     for path in (ROOT / 'configs/transfer' / name).glob('*.py')
 )
+CLASSIFICATION = sorted(
+    path
+    for name in ('linear', 'semi-supervised')
+    for path in (ROOT / 'configs/transfer' / name).glob('*.py')
+)
 # as they are pretrained
 CONVOLUTIONAL = dict(
     resnet18=dict(type='ResNet', depth=18),
@@ -70,6 +75,9 @@ QUICK = (
     'fcn_resnet18_4xb4-20ki_voc12aug',
     'fcn_vit-tiny_4xb4-20ki_voc12aug',
     'fcn_xcit-tiny_4xb4-20ki_voc12aug',
+    'dino_vit-tiny_8xb32-coslr-100e_in1k',
+    'dino_xcit-tiny_8xb32-coslr-100e_in1k',
+    'seed_resnet18_8xb32-steplr-100e_in1k',
 )
 
 
@@ -138,7 +146,7 @@ def test_every_student_and_task_is_there():
     assert {path.stem for path in DENSE} == expected
 
 
-@pytest.mark.parametrize('path', mark(DENSE), ids=ids)
+@pytest.mark.parametrize('path', mark(DENSE + CLASSIFICATION), ids=ids)
 def test_the_student_arrives(path, files):
     """Every tensor of the file is used, and the features are the same."""
     name = student_of(path)
