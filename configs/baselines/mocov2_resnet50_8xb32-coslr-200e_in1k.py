@@ -9,3 +9,8 @@ model = dict(
     backbone=dict(depth=50),
     neck=dict(in_channels=2048, hid_channels=2048),
 )
+
+# students of SEED have these as their teachers
+default_hooks = dict(
+    checkpoint=dict(type='AtomicCheckpointHook', keep=[50, 100, 150])
+)

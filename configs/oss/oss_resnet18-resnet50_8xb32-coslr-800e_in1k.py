@@ -12,3 +12,8 @@ _base_ = [
     '../_base_/models/oss_resnet18-resnet50.py',
     '../_base_/schedules/swav_larc_coslr_800e.py',
 ]
+
+# Figure 3 looks at these
+default_hooks = dict(
+    checkpoint=dict(type='AtomicCheckpointHook', keep=[200, 400])
+)

@@ -1,7 +1,7 @@
 """SEED under the teacher as it was after 150 of its epochs.
 
-Train the teacher with `default_hooks.checkpoint.max_keep_ckpts=-1`, which
-keeps every tenth epoch.
+The teacher's config, baselines/mocov2_resnet50_8xb32-coslr-200e_in1k.py, keeps
+it.
 
     bash tools/dist_train.sh THIS_FILE 8
 """

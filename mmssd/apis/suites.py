@@ -542,7 +542,7 @@ def epoch_rows(name: str, run: str | Path, epochs: Sequence[int]) -> dict:
             raise FileNotFoundError(
                 f'{name}: {path} does not exist; {run} has the epochs '
                 f'{", ".join(map(str, there)) or "none"} (keep more by '
-                'default_hooks.checkpoint.max_keep_ckpts=-1)'
+                f'default_hooks.checkpoint.keep="[{epoch}]")'
             )
         rows[f'{name}{AT}{epoch}'] = path
     return rows

@@ -336,6 +336,26 @@ def test_recipe_of_moco_v1():
     ]
 
 
+def kept_epochs(path):
+    hooks = load_config(ROOT / 'configs' / path).default_hooks
+    return hooks.checkpoint.get('keep', ())
+
+
+def test_epochs_that_others_need_are_kept():
+    for teacher in ('resnet34', 'resnet50', 'resnet50w2'):
+        # Figure 3
+        found = kept_epochs(
+            f'oss/oss_resnet18-{teacher}_8xb32-coslr-800e_in1k.py'
+        )
+        assert set(found) >= {200, 400}
+    students = sorted((ROOT / 'configs/seed').glob('seed-teacher-epoch-*'))
+    assert len(students) == 3
+    for path in students:
+        run, name = load_config(path).model.teacher.checkpoint.rsplit('/', 1)
+        epoch = int(name.removeprefix('epoch_').removesuffix('.pth'))
+        assert epoch in kept_epochs(f'baselines/{Path(run).name}.py')
+
+
 def test_schedules_of_dino():
     """Warm-up and cosine of the rate; the weight decay rises by a cosine."""
     config = load_config(

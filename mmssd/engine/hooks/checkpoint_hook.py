@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -93,13 +94,27 @@ class AtomicCheckpointHook(CheckpointHook):
     For that, validation leaves the random states as they were.
 
     Args:
+        keep (Sequence[int]): epochs (iterations with ``by_epoch=False``),
+            the first being 1, that are saved whatever the interval is, and
+            stay: ``max_keep_ckpts`` does not count them.
         **kwargs: arguments of mmengine's ``CheckpointHook``. Storage that is
             not local (``backend_args``, ``file_client_args`` or an
             ``out_dir`` with a scheme) is used as it is.
+
+    Raises:
+        ValueError: if ``keep`` has anything else than positive integers.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, keep: Sequence[int] = (), **kwargs) -> None:
         super().__init__(**kwargs)
+        if isinstance(keep, int) or not all(
+            isinstance(step, int) and step > 0 for step in keep
+        ):
+            raise ValueError(
+                f'keep={keep!r}: must be a list of epochs (or iterations), '
+                'the first being 1'
+            )
+        self.keep = frozenset(keep)
         remote = '://' in str(self.out_dir or '')
         if not (remote or self.backend_args or self.file_client_args):
             self.backend_args = dict(backend=BACKEND)
@@ -107,8 +122,22 @@ class AtomicCheckpointHook(CheckpointHook):
         self._to_restore: dict | None = None
         self._before_val: dict | None = None
 
+    def every_n_epochs(self, runner, n: int, start: int = 0) -> bool:
+        """Whether to save after this epoch."""
+        due = super().every_n_epochs(runner, n, start)
+        return due or runner.epoch + 1 in self.keep
+
+    def every_n_train_iters(self, runner, n: int, start: int = 0) -> bool:
+        """Whether to save after this iteration."""
+        due = super().every_n_train_iters(runner, n, start)
+        return due or runner.iter + 1 in self.keep
+
     def before_train(self, runner) -> None:
         """Prepare the storage and the data loader."""
+        info = runner.message_hub.runtime_info
+        if 'keep_ckpt_ids' in info:  # of a run that had another `keep`
+            kept = [n for n in info['keep_ckpt_ids'] if n not in self.keep]
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
         super().before_train(runner)
         if is_main_process() and '://' not in str(self.out_dir):
             for path in Path(self.out_dir).glob(f'*.pth{UNFINISHED}'):
@@ -162,8 +191,10 @@ class AtomicCheckpointHook(CheckpointHook):
         self._to_restore = states[get_rank()]
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
-        outdated = None
-        if self.max_keep_ckpts > 0:
+        outdated, limit = None, self.max_keep_ckpts
+        if step in self.keep:
+            self.max_keep_ckpts = -1  # nothing makes way for it
+        elif limit > 0:
             kept = self.keep_ckpt_ids
             if len(kept) == self.max_keep_ckpts and kept[-1] != step:
                 outdated = kept.popleft()  # so that nothing is deleted yet
@@ -172,6 +203,7 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
         finally:
             self._to_save = None
+            self.max_keep_ckpts = limit
         if outdated is not None and is_main_process():
             path = self.file_backend.join_path(
                 self.out_dir, self.filename_tmpl.format(outdated)

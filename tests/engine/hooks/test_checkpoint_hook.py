@@ -90,12 +90,12 @@ def build_runner(work_dir, length, by_epoch=True, hook=None, **kwargs):
         val_evaluator=dict(type='CheckpointTestMetric'),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
         default_hooks=dict(
-            checkpoint=dict(
-                type='AtomicCheckpointHook',
-                interval=1,
-                by_epoch=by_epoch,
+            checkpoint={
+                'type': 'AtomicCheckpointHook',
+                'interval': 1,
+                'by_epoch': by_epoch,
                 **(hook or {}),
-            )
+            }
         ),
         randomness=dict(seed=3),
         work_dir=str(work_dir),
@@ -189,6 +189,30 @@ def test_keeps_as_many_as_asked_over_a_resume(tmp_path):
     assert checkpoints(tmp_path) == ['epoch_2.pth', 'epoch_3.pth']
     build_runner(tmp_path, 4, hook=hook, resume=True).train()
     assert checkpoints(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_some_stay_whatever_the_interval(tmp_path, by_epoch):
+    name = 'epoch' if by_epoch else 'iter'
+
+    def there():
+        return [int(p.split('_')[1][:-4]) for p in checkpoints(tmp_path)]
+
+    hook = dict(interval=2, max_keep_ckpts=1, keep=[2, 3])
+    build_runner(tmp_path, 5, by_epoch, hook).train()
+    # 2 and 3 by name, 4 was due and made way for the last one
+    assert there() == [2, 3, 5]
+    assert (tmp_path / 'last_checkpoint').read_text().endswith(f'{name}_5.pth')
+    # what was to go stays, if a resumed run is told so
+    hook['keep'] = [2, 5]
+    build_runner(tmp_path, 7, by_epoch, hook, resume=True).train()
+    assert there() == [2, 3, 5, 7]
+
+
+@pytest.mark.parametrize('keep', [200, [0], ['last'], [1.5]])
+def test_keep_is_a_list_of_epochs(keep):
+    with pytest.raises(ValueError, match='keep=.*list of epochs'):
+        AtomicCheckpointHook(keep=keep)
 
 
 def test_killed_while_saving_leaves_the_previous_checkpoint(
