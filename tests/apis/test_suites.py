@@ -480,6 +480,56 @@ def test_tool_plans_and_refuses(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+def rows_of(tool, tmp_path, *arguments):
+    made = []
+
+    class Recorded(Suite):
+        def plan(self):
+            made.append(self)
+            return super().plan()
+
+    tool.Suite = Recorded
+    work_dir = ['--work-dir', str(tmp_path)]
+    tool.main([*arguments, '--plan', *work_dir])
+    return list(made[-1].rows)
+
+
+def test_no_row_has_seen_labels_that_the_others_lack(tmp_path, capsys):
+    tool = load_tool()
+    for suite, why in (
+        ('oss-table2', 'the row random of oss-table2'),
+        ('oss-table6', 'of 1percent, 10percent: none, its network has seen'),
+        ('disco-semi', 'seen all labels'),
+        ('linear-visual-priors', 'has seen other images'),
+    ):
+        student = 'resnet50' if 'priors' in suite else 'resnet18'
+        chosen = [suite, '--student', student]
+        assert rows_of(tool, tmp_path, *chosen) == ['random']
+        said = capsys.readouterr().out
+        assert 'row supervised of ' in said and why in said
+    # one that is asked for is there, and the plan says what it is
+    (tmp_path / 'a.pth').write_bytes(b'x')
+    given = f'supervised={tmp_path}/a.pth'
+    assert 'supervised' in rows_of(tool, tmp_path, 'oss-table2', given)
+    assert '1percent, 10percent: not fair: its' in capsys.readouterr().out
+    # the features of all networks, and all labels
+    linear = ['oss-table6', '--tasks', 'linear-oss']
+    assert rows_of(tool, tmp_path, *linear) == ['random', 'supervised']
+    assert 'row supervised' not in capsys.readouterr().out
+
+
+def test_visual_priors_are_probed_on_few_images():
+    from mmssd.apis.config import load_config
+
+    (task,) = SUITES['linear-visual-priors']
+    config = load_config(
+        ROOT / 'configs' / task.config.format(student='resnet50')
+    )
+    assert config.train_dataloader.dataset.data_root == 'data/vipriors'
+    assert config.optim_wrapper.optimizer.lr == 30
+    assert list(task.columns) == ['VIPriors val top-1', 'VIPriors val top-5']
+
+
 TINY = """
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmssd'], allow_failed_imports=False)

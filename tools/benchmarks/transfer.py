@@ -8,7 +8,9 @@ table.md and table.png; with --epochs also epochs.png.
 
 The row `random` starts from random weights. The row `supervised`, where the
 suite is about ImageNet's students, is mmpretrain's network trained with
-labels, downloaded unless you give a file, supervised=FILE.
+labels, downloaded unless you give a file, supervised=FILE. Where labels are
+few (1 %, 10 %, VIPriors) there is none, unless you give it: that network has
+seen them all.
 
 Examples:
     python tools/benchmarks/transfer.py demo oss=oss.pth swav=swav.pth
@@ -172,7 +174,12 @@ def make_rows(
     of_imagenet = any('{student}' in task.config for task in tasks)
     if SUPERVISED in given:
         rows[SUPERVISED] = given.pop(SUPERVISED)
-    elif of_imagenet and student in MODELS and not args.no_supervised:
+    elif (
+        of_imagenet
+        and student in MODELS
+        and not args.no_supervised
+        and not any(task.unfair for task in tasks)
+    ):
         rows[SUPERVISED] = supervised_weights(student)
     for name, path in given.items():
         if args.epochs:
