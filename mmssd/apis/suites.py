@@ -38,6 +38,7 @@ RANDOM = 'random'  # the row without a checkpoint
 SUPERVISED = 'supervised'  # the row trained with labels on ImageNet
 AT = '@'  # between the name of a run and an epoch of it
 SUBSETS = range(1, 6)
+VALIDATION = 2.0  # minutes assumed for the 5,000 images of COCO val
 PAUSE = 10.0  # seconds between two lines of progress of a run
 SECONDS = 'seconds.json'  # that a run has taken, over all its starts
 LINE = 100  # characters of a line of progress
@@ -216,12 +217,12 @@ def _coco(title: str) -> dict[str, tuple[str, float]]:
     }
 
 
-def _minutes(iterations: int, seconds: float) -> float:
+def _minutes(iterations: int, seconds: float, validations: int = 0) -> float:
     """Minutes assumed: mmdet and mmseg state 0.3 to 0.5 s an iteration.
 
-    Those are of a ResNet-50 on eight V100 of 2020.
+    Those are of a ResNet-50 on eight V100 of 2020, as is a validation.
     """
-    return iterations * seconds / 60
+    return iterations * seconds / 60 + validations * VALIDATION
 
 
 def _all_aps(title: str, prefix: str, names: dict[str, str]) -> dict:
@@ -242,7 +243,7 @@ _DISCO = (
             {'AP': 'mAP', 'AP50': 'AP50', 'AP75': 'AP75'},
         ),
         inits=C4,
-        minutes=_minutes(48_000, 0.5),
+        minutes=_minutes(48_000, 0.5, validations=4),
     ),
     Task(
         'coco',
@@ -260,7 +261,7 @@ _DISCO = (
             ),
         },
         inits=C4,
-        minutes=_minutes(180_000, 0.5),
+        minutes=_minutes(180_000, 0.5, validations=3),
     ),
 )
 _DEMO = 'demo/oss_resnet18w4-resnet18w32_1xb256-coslr-700i_garments.py'
@@ -337,21 +338,21 @@ SUITES: dict[str, tuple[Task, ...]] = {
             'voc07',
             'transfer/detection/faster-rcnn_{student}-fpn_8xb2-12e_voc07.py',
             {'VOC07 AP50': ('pascal_voc/AP50', 100)},
-            minutes=_minutes(12 * 5_011 // 16, 0.4),
+            minutes=_minutes(12 * 5_011 // 16, 0.4, validations=4),
         ),
         Task(
             'coco-1k',
             'transfer/instance/mask-rcnn_{student}-fpn_8xb2-120e_coco-1k.py',
             _coco('COCO-1K'),
             _subsets('1k'),
-            minutes=_minutes(120 * 1_000 // 16, 0.4),
+            minutes=_minutes(120 * 1_000 // 16, 0.4, validations=2),
         ),
         Task(
             'coco-10k',
             'transfer/instance/mask-rcnn_{student}-fpn_8xb2-36e_coco-10k.py',
             _coco('COCO-10K'),
             _subsets('10k'),
-            minutes=_minutes(36 * 10_000 // 16, 0.4),
+            minutes=_minutes(36 * 10_000 // 16, 0.4, validations=2),
         ),
         Task(
             'voc12',
@@ -877,8 +878,8 @@ class Suite:
         """Read what a finished cell has measured.
 
         Raises:
-            ValueError: if a metric is missing, or no number. All of a
-                detector's may be missing: it has found nothing.
+            ValueError: if a metric is missing, no number, or negative. All
+                of a detector's may be missing: it has found nothing.
         """
         keys = sorted({key for key, _ in cell.task.columns.values()})
         if cell.task.tool == 'train':
@@ -899,6 +900,12 @@ class Suite:
         for key, value in metrics.items():
             if not all(map(math.isfinite, _as_list(value))):
                 raise ValueError(f'the metric {key} is {value}')
+            if min(_as_list(value)) < 0:
+                # COCO's AP is -1 where nothing is to be found
+                raise ValueError(
+                    f'the metric {key} is {value}: the images tested have '
+                    'no object that it counts; look at the annotations'
+                )
         return metrics
 
     @staticmethod

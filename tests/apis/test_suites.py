@@ -51,6 +51,7 @@ log = folder / '2026/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
 value = 0.5 if 'None' in options[0] else 0.7
 value += 0.1 * int(options[-1][-1])
+value = -1 if '/none/' in str(folder) else value
 metrics = {} if 'nothing' in str(folder) else {'coco/bbox_mAP_50': value}
 log.write_text(json.dumps(dict(metrics, time=1.0, step=3)))
 log.parents[1].joinpath('a.log').write_text(
@@ -352,6 +353,16 @@ def test_a_detector_that_finds_nothing_is_zero(make, tmp_path):
     assert '| nothing | 0.0 |' in (suite.work_dir / 'table.md').read_text()
 
 
+def test_an_ap_without_objects_is_no_result(make):
+    """COCO's -1: the images have no object; not -100 %."""
+    suite = make(seeds=1)
+    suite.rows['none'] = suite.rows['oss']
+    assert not suite.run()
+    (error,) = suite.failed.values()
+    assert 'bbox_mAP_50 is -1.0: the images tested have no object' in error
+    assert '| none | - |' in (suite.work_dir / 'table.md').read_text()
+
+
 def test_bad_suites(make, tmp_path):
     task = Task('a', 'none_{student}.py', {})
     with pytest.raises(FileNotFoundError, match='none_resnet18') as info:
@@ -461,7 +472,7 @@ def test_tool_plans_and_refuses(tmp_path, capsys):
     assert tool.main(base) == 0
     said = capsys.readouterr().out
     # random, and mmpretrain's network trained with labels
-    assert 'coco-1k: 10 runs, 10 left of 50 min each, assumed' in said
+    assert 'coco-1k: 10 runs, 10 left of 54 min each, assumed' in said
     assert 'its config is for 4 processes, and this is 1: --gpus 4' in said
     for wrong, message in (
         (['oss.pth'], 'expected NAME=FILE'),

@@ -206,6 +206,19 @@ def test_data_of_the_tasks():
     assert city.train_cfg.max_iters == 40_000
 
 
+@pytest.mark.parametrize(
+    'path', [p for p in DENSE if student_of(p) == 'resnet18'], ids=ids
+)
+def test_disks_are_not_filled_and_val_is_seldom(path):
+    config = load_config(path)
+    assert config.default_hooks.checkpoint.max_keep_ckpts == 2
+    loop = config.train_cfg
+    length = loop.get('max_epochs') or loop.max_iters
+    assert length % loop.val_interval == 0  # the end is tested
+    if 'coco' in path.stem:
+        assert length // loop.val_interval <= 3
+
+
 def shrink(model):
     """Fewer proposals: the layers stay what they are."""
     for phase in ('train_cfg', 'test_cfg'):

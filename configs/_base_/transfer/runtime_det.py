@@ -7,5 +7,6 @@ custom_imports = dict(
 )
 sync_bn = 'torch'
 randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
 # proves what the backbone starts from, whoever starts the run
 custom_hooks = [dict(type='mmpretrain.TransferHook')]
