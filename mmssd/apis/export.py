@@ -164,8 +164,19 @@ def _build(config: dict, scope: str) -> nn.Module:
 # --- layouts ----------------------------------------------------------------
 
 
-def _select(state_dict: dict, part: str, source: Path) -> OrderedDict:
-    """Return the weights of one part, by the backbone's own keys."""
+def select_part(
+    state_dict: dict, part: str, source: str | Path
+) -> OrderedDict:
+    """Return the weights of one part, by the backbone's own keys.
+
+    Args:
+        state_dict: of a run, or an exported backbone.
+        part: ``'student'``, ``'teacher'`` or ``'momentum'``.
+        source: its name in errors.
+
+    Raises:
+        CheckpointError: if it holds no such part, naming those it has.
+    """
     prefix = PARTS[part]
     weights = OrderedDict(
         (key[len(prefix) :], value.contiguous().clone())
@@ -498,7 +509,7 @@ def export_backbone(
     check_target(source, target, force)
 
     checkpoint = load_checkpoint(source)
-    weights = _select(
+    weights = select_part(
         extract_state_dict(checkpoint, str(source)), part, source
     )
     model_config, scope = _backbone_config(checkpoint, config, part, source)

@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
+from mmssd.apis.export import select_part
 from mmssd.models.utils.checkpoint import (
     CheckpointError,
     extract_state_dict,
@@ -53,6 +54,20 @@ def labelled_sets(config: Config) -> dict[str, dict]:
     )
 
 
+def place_of(model: nn.Module, part: str) -> str:
+    """Return the part of a model that :func:`build_network` loads a part to.
+
+    Args:
+        model: of a config.
+        part: of the checkpoint.
+
+    Returns:
+        The same, or ``'student'`` if the model has no such part.
+    """
+    network = getattr(model, part, None)
+    return 'student' if getattr(network, 'backbone', None) is None else part
+
+
 def build_network(
     config: Config, checkpoint: str | Path | None, part: str = 'student'
 ) -> nn.Module:
@@ -62,7 +77,9 @@ def build_network(
         config: with ``model``.
         checkpoint: of a run, or an exported backbone for the student;
             ``None`` leaves the initial weights, which the log says.
-        part: ``'student'``, ``'teacher'`` or ``'momentum'``.
+        part: ``'student'``, ``'teacher'`` or ``'momentum'``. Of a model
+            without it, such as a classifier, the backbone gets that part of
+            the checkpoint; :func:`place_of` tells.
 
     Returns:
         The model, in eval mode; only the backbone of ``part`` is what the
@@ -70,8 +87,8 @@ def build_network(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: if the model has no such part, or the checkpoint does
-            not hold or fit it.
+        ValueError: if the checkpoint does not hold or fit the part, or there
+            is none and the model has no such part.
     """
     if part not in PARTS:
         raise ValueError(f'part={part!r}: must be one of {PARTS}')
@@ -79,7 +96,8 @@ def build_network(
     if config.get('data_preprocessor') is not None:
         model_config.setdefault('data_preprocessor', config.data_preprocessor)
     model = MODELS.build(model_config)
-    backbone = get_backbone(model, part)
+    place = part if checkpoint is None else place_of(model, part)
+    backbone = get_backbone(model, place)
     model.init_weights()
     model.eval()
     by_reference = getattr(getattr(model, part, None), 'by_reference', False)
@@ -90,18 +108,13 @@ def build_network(
             )
         return model
     weights = extract_state_dict(load_checkpoint(checkpoint), checkpoint)
-    prefix = 'backbone.' if part == 'student' else f'{part}.backbone.'
-    weights = {
-        key.removeprefix(prefix): value
-        for key, value in weights.items()
-        if key.startswith(prefix)
-    }
-    if weights:
-        load_strictly(backbone, weights, checkpoint, name=f'{part} backbone')
-    elif not by_reference:
-        raise CheckpointError(
-            f'{checkpoint} holds no {part}: no key starts with {prefix!r}'
-        )
+    try:
+        weights = select_part(weights, part, checkpoint)
+    except CheckpointError:
+        if by_reference:  # it has loaded its own file
+            return model
+        raise
+    load_strictly(backbone, weights, checkpoint, name=f'{part} backbone')
     return model
 
 
@@ -137,13 +150,14 @@ def features_by_config(
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
         model = build_network(config, checkpoint, part).to(device)
+        place = place_of(model, part)
         result = {}
         for name in sets:
             dataset = DATASETS.build(found[name])
             features, labels = extract_features(
                 model,
                 dataset,
-                part,
+                place,
                 batch_size=batch_size,
                 num_workers=num_workers,
             )

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 from mmssd.apis.config import load_config
 from mmssd.evaluation.features import PARTS, get_backbone
-from mmssd.evaluation.from_config import build_network, labelled_sets
+from mmssd.evaluation.from_config import (
+    build_network,
+    labelled_sets,
+    place_of,
+)
 from mmssd.models.utils.input_statistics import InputStatistics
 
 UNTRAINED = 'random'
@@ -35,7 +39,7 @@ class Network:
         name: its title.
         config: of its run.
         model: what the config builds, in eval mode.
-        part: ``'student'``, ``'teacher'`` or ``'momentum'``.
+        part: of the model: ``'student'``, ``'teacher'`` or ``'momentum'``.
     """
 
     name: str
@@ -112,14 +116,15 @@ def read_networks(given: Sequence[Sequence[str]]) -> list[Network]:
     """
     check_networks(given)
     networks = []
-    for name, path, checkpoint, *part in given:
+    for name, path, checkpoint, *rest in given:
+        part = rest[0] if rest else 'student'
         config = load_config(path)
         scope = config.get('default_scope') or 'mmpretrain'
         with DefaultScope.overwrite_default_scope(scope):
             model = build_network(
-                config, None if checkpoint == UNTRAINED else checkpoint, *part
+                config, None if checkpoint == UNTRAINED else checkpoint, part
             )
-        networks.append(Network(name, config, model, *part))
+        networks.append(Network(name, config, model, place_of(model, part)))
     return networks
 
 

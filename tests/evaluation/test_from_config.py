@@ -128,16 +128,74 @@ def test_wrong_checkpoints(tmp_path, trained):
     state = model.state_dict()
     other = {k.replace('backbone', 'trunk'): v for k, v in state.items()}
     torch.save(dict(state_dict=other), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match=r"no key starts with 'backbone\.'"):
+    with pytest.raises(ValueError, match=r'has no keys backbone\.\*'):
         build_network(make_config(), tmp_path / 'other.pth')
     state.pop('backbone.conv1.weight')
     torch.save(dict(state_dict=state), tmp_path / 'cut.pth')
     with pytest.raises(ValueError, match=r'missing key\(s\): conv1.weight'):
         build_network(make_config(), tmp_path / 'cut.pth')
     with pytest.raises(ValueError, match="part='teacher': the Image"):
-        build_network(make_config(), path, 'teacher')
+        build_network(make_config(), None, 'teacher')
     with pytest.raises(ValueError, match="part='tutor'"):
         build_network(make_config(), path, 'tutor')
+
+
+@pytest.fixture
+def run(tmp_path, trained):
+    """A checkpoint whose three networks differ."""
+    model, _ = trained
+    state = {
+        f'{prefix}{key}': value * scale
+        if value.is_floating_point() and value.dim()
+        else value
+        for prefix, scale in (('', 1), ('teacher.', 0.5), ('momentum.', 0.8))
+        for key, value in model.state_dict().items()
+        if key.startswith('backbone.')
+    }
+    torch.save(dict(state_dict=state), tmp_path / 'run.pth')
+    return str(tmp_path / 'run.pth'), state
+
+
+@pytest.mark.parametrize('part', ['teacher', 'momentum'])
+def test_a_classifier_gets_the_part_of_a_run(run, trained, part, tmp_path):
+    path, state = run
+    model, _ = trained
+    config = make_config()  # without a teacher, as configs/transfer/features
+    found = features_by_config(config, path, part)
+    student = features_by_config(config, path)['query'][0]
+    start = f'{part}.backbone.'
+    model.backbone.load_state_dict(
+        {
+            key.removeprefix(start): value
+            for key, value in state.items()
+            if key.startswith(start)
+        }
+    )
+    expected, labels = extract_features(model, DATASETS.build(images(12, 2)))
+    torch.testing.assert_close(found['query'][0], expected)
+    assert torch.equal(found['query'][1], labels)
+    assert not torch.allclose(student, expected, atol=1e-3)
+    state = {k: v for k, v in state.items() if not k.startswith(start)}
+    torch.save(dict(state_dict=state), tmp_path / 'other.pth')
+    other = 'momentum' if part == 'teacher' else 'teacher'
+    with pytest.raises(
+        ValueError,
+        match=rf'has no keys {part}\.backbone\.\*: its parts are student, '
+        f'{other}',
+    ):
+        features_by_config(config, tmp_path / 'other.pth', part)
+
+
+def test_knn_tool_of_a_teacher(run, config_file, capsys):
+    load_tool('knn').main(
+        [config_file, run[0], '--part', 'teacher', '--device', 'cpu']
+    )
+    result = json.loads(capsys.readouterr().out)
+    config = make_config(bank=images(60, 1), query=images(12, 2))
+    found = features_by_config(config, run[0], 'teacher')
+    expected = knn_accuracy(*found['bank'], *found['query'])
+    assert result['top1_by_k'] == {'20': pytest.approx(expected)}
+    assert result['part'] == 'teacher'
 
 
 def test_labels_are_needed(trained):
