@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from mmssd.apis.config import load_config
+from mmssd.evaluation import knn_classify, linear_probe, majority_classify
 from mmssd.models.distillers.teacher_cache import TeacherCache
 from mmssd.models.losses.similarity_distillation import (
     similarity_distillation,
@@ -144,3 +145,25 @@ def test_extra_memory_of_seed():
     similarity_distillation(student, teacher, queue).backward()
     extra = torch.cuda.max_memory_allocated() - before
     assert extra <= 1.5 * 4 * n * k
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_probes_are_those_of_the_cpu(dtype):
+    generator = torch.Generator().manual_seed(0)
+    sets = []
+    for rows in (700, 200):
+        labels = torch.randint(5, (rows,), generator=generator)
+        x = torch.randn(rows, 16, generator=generator, dtype=torch.float64)
+        sets += [(x + labels[:, None]).to(dtype), labels]
+    there = [tensor.cuda() for tensor in sets]
+    classified = knn_classify(*there[:3], k=20)
+    assert classified.is_cuda and classified.dtype == dtype
+    exact = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(
+        classified.cpu(), knn_classify(*sets[:3], k=20), rtol=0, atol=exact
+    )
+    assert torch.equal(
+        majority_classify(*there[:3], k=3).cpu(),
+        majority_classify(*sets[:3], k=3),
+    )
+    assert linear_probe(*there) == pytest.approx(linear_probe(*sets))

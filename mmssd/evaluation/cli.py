@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+import torch
 from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--num-workers', type=int, default=0, help='processes that read'
     )
     parser.add_argument(
-        '--device', help='cpu, cuda, ...; by default what there is'
+        '--device',
+        help='cpu, cuda, ..., of the network and of what is done with its '
+        'features; by default what there is',
     )
     parser.add_argument(
         '--out', metavar='FILE', help='write the result there, too'
@@ -79,6 +82,22 @@ def read_features(
         args.device or get_device(),
         sets or SETS,
     )
+
+
+def to_device(
+    args: argparse.Namespace, rows: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Put features and labels where the arguments want the work done.
+
+    Args:
+        args: of :func:`add_arguments`.
+        rows: features and labels, on the CPU.
+    """
+    device = args.device or get_device()
+    if torch.device(device).type == 'mps':
+        device = 'cpu'  # the probes need float64, which it does not have
+    features, labels = rows
+    return features.to(device), labels.to(device)
 
 
 def describe(args: argparse.Namespace, **results) -> str:

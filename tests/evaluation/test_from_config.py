@@ -261,6 +261,51 @@ def test_linear_probe_tool(config_file, trained, capsys):
     assert results[1]['weight_decay'] == expected['weight_decay']
 
 
+def features_of(rows, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % 3
+    x = torch.randn(rows, width, generator=generator)
+    return x + labels[:, None], labels
+
+
+@pytest.mark.parametrize(
+    ('name', 'function', 'flags'),
+    [
+        ('knn', 'knn_classify', []),
+        ('knn', 'majority_classify', ['--majority']),
+        ('linear_probe', 'linear_probe', ['--fraction', '0.5', '1']),
+    ],
+)
+def test_features_are_worked_on_where_the_network_ran(
+    name, function, flags, config_file, monkeypatch, capsys
+):
+    """The meta device stands for one that is not the CPU."""
+    tool = load_tool(name)
+    found = dict(bank=features_of(60, 5, 0), query=features_of(12, 5, 1))
+    monkeypatch.setattr(tool.cli, 'read_features', lambda args: found)
+    original, seen = getattr(tool, function), []
+
+    def on_the_cpu(train_x, train_y, *rest):
+        rest = list(rest)
+        places = [train_x, train_y, *(v for v in rest if hasattr(v, 'device'))]
+        seen.append({tensor.device.type for tensor in places})
+        rows = len(train_x)
+        rest[0] = found['query'][0]
+        if function == 'linear_probe':
+            rest[1] = found['query'][1]
+        return original(*(v[:rows] for v in found['bank']), *rest)
+
+    monkeypatch.setattr(tool, function, on_the_cpu)
+    monkeypatch.setattr(
+        tool,
+        'accuracies',
+        lambda guess, _: accuracies(guess, found['query'][1]),
+        raising=False,
+    )
+    tool.main([config_file, '--device', 'meta', *flags])
+    assert seen and all(places == {'meta'} for places in seen)
+
+
 def test_tools_refuse_readably(config_file, tmp_path, capsys):
     missing = str(tmp_path / 'none.pth')
     for tool in ('knn', 'linear_probe'):

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         temperature = None if args.temperature == 0 else args.temperature
         found = cli.read_features(args)
-        (bank, bank_labels), (query, labels) = found['bank'], found['query']
+        bank, bank_labels = cli.to_device(args, found['bank'])
+        query, labels = cli.to_device(args, found['query'])
         results = {}
         for k in args.k:
             if args.majority:

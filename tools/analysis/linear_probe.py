@@ -43,12 +43,14 @@ def main(argv: list[str] | None = None) -> None:
         if args.seeds < 1:
             raise ValueError(f'--seeds {args.seeds}: must be at least 1')
         found = cli.read_features(args)
-        (x, y), (test_x, test_y) = found['bank'], found['query']
+        x, y = found['bank']
+        test_x, test_y = cli.to_device(args, found['query'])
         results = []
         for fraction in args.fraction:
             for seed in range(args.seeds if fraction < 1 else 1):
                 rows = stratified_subset(y, fraction=fraction, seed=seed)
-                probe = linear_probe(x[rows], y[rows], test_x, test_y, seed)
+                train = cli.to_device(args, (x[rows], y[rows]))
+                probe = linear_probe(*train, test_x, test_y, seed)
                 results.append(
                     dict(fraction=fraction, seed=seed, rows=len(rows), **probe)
                 )
