@@ -3,8 +3,10 @@
 Shape legend: N images, C feature width, H, W image size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +94,42 @@ def get_backbone(model: nn.Module, part: str = 'student') -> nn.Module:
             f'backbone; evaluate another part, or configure model.{part}'
         )
     return backbone
+
+
+def check_classes(sets: Mapping[str, Any]) -> None:
+    """Refuse labelled sets whose labels mean different classes.
+
+    Data sets that number the folders they find give other labels as soon as
+    one of them has a folder less.
+
+    Args:
+        sets: data sets by name; those without ``metainfo['classes']`` are
+            not looked at.
+
+    Raises:
+        ValueError: naming the first label that means two classes.
+    """
+    known: dict[str, list[str]] = {}
+    for name, dataset in sets.items():
+        found = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if found:
+            known[name] = [str(label) for label in found]
+    for (first, ours), (second, theirs) in pairwise(known.items()):
+        if ours == theirs:
+            continue
+        label, pair = next(
+            (label, pair)
+            for label, pair in enumerate(zip_longest(ours, theirs))
+            if pair[0] != pair[1]
+        )
+        one, other = ('no class' if c is None else repr(c) for c in pair)
+        raise ValueError(
+            f'the {first} set has {len(ours)} classes, the {second} set '
+            f'{len(theirs)}, and they differ: label {label} means {one} in '
+            f'the one and {other} in the other. Give both the same classes: '
+            'folders of the same names (empty ones count), or lists '
+            '(ann_file) that number the classes alike'
+        )
 
 
 def _stack(images: Sequence[Tensor]) -> Tensor:

@@ -18,7 +18,12 @@ from mmssd.models.utils.checkpoint import (
     load_strictly,
 )
 
-from .features import PARTS, extract_features, get_backbone
+from .features import (
+    PARTS,
+    check_classes,
+    extract_features,
+    get_backbone,
+)
 
 SETS = ('bank', 'query')
 
@@ -144,16 +149,18 @@ def features_by_config(
 
     Raises:
         FileNotFoundError: see :func:`build_network`.
-        ValueError: see there; or if a set has no labels.
+        ValueError: see there; or if a set has no labels, or the sets number
+            their classes differently.
     """
     found = labelled_sets(config)
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
         model = build_network(config, checkpoint, part).to(device)
         place = place_of(model, part)
+        built = {name: DATASETS.build(found[name]) for name in sets}
+        check_classes(built)
         result = {}
-        for name in sets:
-            dataset = DATASETS.build(found[name])
+        for name, dataset in built.items():
             features, labels = extract_features(
                 model,
                 dataset,

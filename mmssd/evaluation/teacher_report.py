@@ -19,7 +19,7 @@ from mmssd.models.distillers.encodings import encode
 from mmssd.models.utils.layouts import PARTS, groups
 from mmssd.models.utils.plan import SetupError
 
-from .features import evaluating, extract_features
+from .features import check_classes, evaluating, extract_features
 from .from_config import labelled_sets
 from .knn import knn_accuracy
 
@@ -306,6 +306,7 @@ def check_teacher(
             name: _dataset(found, f'labelled {name} set', remedy)
             for name, found in (sets or {}).items()
         }
+        check_classes(built)
         if 'query' in built:
             shown = built['query']
         else:

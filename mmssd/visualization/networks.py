@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch import Tensor, nn
 
 from mmssd.apis.config import load_config
-from mmssd.evaluation.features import PARTS, get_backbone
+from mmssd.evaluation.features import PARTS, check_classes, get_backbone
 from mmssd.evaluation.from_config import (
     build_network,
     labelled_sets,
@@ -138,13 +138,16 @@ def build_sets(
         names: of the sets.
 
     Raises:
-        ValueError: if the config names none.
+        ValueError: if the config names none, or they number their classes
+            differently.
     """
     sets = labelled_sets(config)
     with DefaultScope.overwrite_default_scope(
         config.get('default_scope') or 'mmpretrain'
     ):
-        return [DATASETS.build(sets[name]) for name in names]
+        built = {name: DATASETS.build(sets[name]) for name in names}
+    check_classes(built)
+    return list(built.values())
 
 
 def class_names(dataset) -> Sequence[str] | None:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
+from PIL import Image
 
 from mmssd.evaluation.cluster_alignment import cluster_alignment
-from mmssd.evaluation.features import extract_features
+from mmssd.evaluation.features import check_classes, extract_features
 from mmssd.evaluation.from_config import (
     build_network,
     features_by_config,
@@ -20,6 +22,7 @@ from mmssd.evaluation.from_config import (
 )
 from mmssd.evaluation.knn import accuracies, knn_accuracy, majority_classify
 from mmssd.evaluation.linear_probe import linear_probe, stratified_subset
+from mmssd.visualization.networks import build_sets
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis'
 
@@ -202,6 +205,43 @@ def test_labels_are_needed(trained):
     config = make_config(bank=images(4, 5), query=images(3, 6, labelled=False))
     with pytest.raises(ValueError, match='the query set .* has no labels'):
         features_by_config(config, trained[1])
+
+
+def test_labels_that_mean_other_classes(trained, tmp_path):
+    """Folders a, b, c and b, c: the labels would be 0, 1, 2 and 0, 1."""
+    for folder in ('bank/a', 'bank/b', 'bank/c', 'query/b', 'query/c'):
+        (tmp_path / folder).mkdir(parents=True)
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / '0.png')
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    config = make_config(
+        **{
+            name: dict(
+                type='CustomDataset',
+                data_root=str(tmp_path / name),
+                pipeline=pipeline,
+            )
+            for name in ('bank', 'query')
+        }
+    )
+    with pytest.raises(
+        ValueError,
+        match='the bank set has 3 classes, the query set 2, and they differ: '
+        "label 0 means 'a' in the one and 'b' in the other",
+    ):
+        features_by_config(config, trained[1])
+    with pytest.raises(ValueError, match="label 0 means 'a'"):
+        build_sets(config)
+    build_sets(config, ['query'])
+    (tmp_path / 'query/a').mkdir()  # an empty folder is a class, too
+    found = features_by_config(config, trained[1])
+    assert found['bank'][1].tolist() == [0, 1, 2]
+    assert found['query'][1].tolist() == [1, 2]
+    shorter = types.SimpleNamespace(metainfo=dict(classes=('a', 'b')))
+    longer = types.SimpleNamespace(metainfo=dict(classes=['a', 'b', 'c']))
+    check_classes(dict(one=shorter, other=object(), third=shorter))
+    with pytest.raises(ValueError, match="label 2 means no class .* 'c' in"):
+        check_classes(dict(one=shorter, other=object(), third=longer))
 
 
 def load_tool(name):

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmssd.evaluation.features import (
     PARTS,
     ImageBatches,
+    check_classes,
     extract_parts,
     get_backbone,
     unwrap,
@@ -80,7 +81,8 @@ class KNNProbeHook(Hook):
 
     Raises:
         ValueError: before the training, if an interval, part or k is out of
-            range, a set has no labels, or the model lacks the part.
+            range, a set has no labels, the sets number their classes
+            differently, or the model lacks the part.
     """
 
     # after the health check, before the logger and the checkpoint
@@ -167,6 +169,7 @@ class KNNProbeHook(Hook):
                     'bank': self._build('bank', self.bank),
                     'query': self._build('query', self.query),
                 }
+            check_classes({n: s.data for n, s in self._sets.items()})
         rows = len(self._sets['bank'].data)
         if self.k > rows:
             raise ValueError(
