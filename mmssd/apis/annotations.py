@@ -1,14 +1,16 @@
-"""Annotations of dense tasks, looked through before anything is trained.
+"""Annotations, looked through before anything is trained.
 
 A detector whose classes are called otherwise in the annotations trains
-without a single box and without a word; a missing image ends a run whenever
-its turn comes. Both are found here at once.
+without a single box and without a word; a classifier whose folders differ
+between training and validation is tested on other labels than it learned; a
+missing image ends a run whenever its turn comes. All are found here at once.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
@@ -21,6 +23,7 @@ from .config import dataset_class
 LOADERS = ('train_dataloader', 'val_dataloader')
 HEADS = ('roi_head.bbox_head', 'bbox_head', 'decode_head')
 LISTED = 5  # names in an error
+SINGLY = 32  # images of a folder that are looked for one by one
 OBJECT = re.compile(r'<object>.*?<name>\s*(.*?)\s*</name>', re.DOTALL)
 REMEDY = 'Say where they are by --cfg-options {place}.{key}=...'
 
@@ -28,21 +31,29 @@ REMEDY = 'Say where they are by --cfg-options {place}.{key}=...'
 def check_annotations(cfg: Config) -> None:
     """Refuse annotations that do not fit images, classes or network.
 
-    Looks at data sets of mmdet in COCO's and VOC's formats, and at those of
-    mmseg, of the loaders for training and validation. Of several processes
-    the first one does so.
+    Looks at data sets of mmdet in COCO's and VOC's formats, at those of
+    mmseg, and at lists and folders of images of mmpretrain, of the loaders
+    for training and validation. Of several processes the first one does so.
 
     Args:
         cfg (Config): with model and loaders; other scopes are left alone.
 
     Raises:
-        FileNotFoundError: naming images or masks that are missing.
-        ValueError: if the annotations lack classes of the config, or its
-            heads are for another number of classes.
+        FileNotFoundError: naming lists, images or masks that are missing.
+        ValueError: if the annotations lack classes of the config, its heads
+            are for another number of classes, a line of a list is none, or
+            the folders of training and validation differ.
     """
     scope = cfg.get('default_scope')
-    if scope not in ('mmdet', 'mmseg') or os.environ.get('RANK', '0') != '0':
+    if os.environ.get('RANK', '0') != '0':
         return
+    if scope == 'mmpretrain':
+        _check_classification(cfg)
+    elif scope in ('mmdet', 'mmseg'):
+        _check_dense(cfg, scope)
+
+
+def _check_dense(cfg: Config, scope: str) -> None:
     for name in LOADERS:
         loader = cfg.get(name) or {}
         for place, dataset in _datasets(loader.get('dataset'), name):
@@ -179,6 +190,169 @@ def _check_voc(
             f'but there are objects of {_some(strange)}: set '
             'metainfo.classes to their names'
         )
+
+
+def _check_classification(cfg: Config) -> None:
+    head = (cfg.get('model') or {}).get('head')
+    number = head.get('num_classes') if isinstance(head, dict) else None
+    number = number if isinstance(number, int) else None
+    folders: dict[str, list[str]] = {}
+    for name in LOADERS:
+        loader = cfg.get(name) or {}
+        for place, dataset in _datasets(loader.get('dataset'), name):
+            kind = dataset_class(dataset.get('type'), 'mmpretrain')
+            if not _is_list_or_folder(kind):
+                continue
+            texts = [dataset.get(k) for k in ('data_root', 'ann_file')]
+            if any('://' in str(text) for text in texts):
+                continue
+            with DefaultScope.overwrite_default_scope('mmpretrain'):
+                built = DATASETS.build(
+                    {**dataset, 'pipeline': [], 'lazy_init': True}
+                )
+            if '://' in str(built.img_prefix):
+                continue
+            if built.ann_file:
+                allowed = [
+                    transform.get('max_broken', 0)  # of LoadImage
+                    for transform in dataset.get('pipeline') or []
+                    if isinstance(transform, dict)
+                ]
+                _check_list(place, built, number, max(allowed, default=0))
+            elif built.with_label and number is not None:
+                folders[place] = _class_folders(place, built, number)
+    for (first, ours), (second, theirs) in pairwise(folders.items()):
+        if ours != theirs:
+            label, one, other = next(
+                (label, *pair)
+                for label, pair in enumerate(zip_longest(ours, theirs))
+                if pair[0] != pair[1]
+            )
+            raise ValueError(
+                f'{first} has {len(ours)} class folders, {second} '
+                f'{len(theirs)}, and they differ: label {label} would be '
+                f'{one} in the one and {other} in the other. Give both '
+                'folders of the same names (empty ones count), or lists '
+                '(ann_file) that number the classes alike'
+            )
+
+
+def _is_list_or_folder(kind: type | None) -> bool:
+    """Whether a data set reads its images as ``CustomDataset`` does."""
+    from mmpretrain.datasets import CustomDataset
+
+    return (
+        kind is not None
+        and issubclass(kind, CustomDataset)
+        and kind.load_data_list is CustomDataset.load_data_list
+    )
+
+
+def _class_folders(place: str, dataset, number: int) -> list[str]:
+    """Return the folders that a data set numbers as classes."""
+    folder = Path(dataset.img_prefix)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f'{place}: there is no folder {folder.absolute()}. '
+            + REMEDY.format(place=place, key='data_root')
+        )
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir())
+    if len(names) > number:
+        raise ValueError(
+            f'{place}: {folder} has {len(names)} class folders, but '
+            f'model.head.num_classes={number}'
+        )
+    return names
+
+
+def _check_list(place: str, dataset, number: int | None, allowed: int) -> None:
+    """Check every line of a list: its form, its label and its file.
+
+    Args:
+        place: of the data set in the config.
+        dataset: built, but for the list.
+        number: of classes of the head, if there is one.
+        allowed: how many files may be missing.
+    """
+    path = Path(dataset.ann_file)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{place}: there is no list {path}. Write it by '
+            'tools/dataset_converters/image_lists.py, or say where it is by '
+            f'--cfg-options {place}.ann_file=...'
+        )
+    images = []
+    with path.open() as file:
+        for line, text in enumerate(file, 1):
+            image = text.rstrip('\r\n')
+            if dataset.with_label:
+                image, _, label = image.strip().rpartition(' ')
+                if not image:
+                    raise ValueError(
+                        f'{place}: {path}, line {line}: {text.strip()!r} is '
+                        'not an image and its label, separated by a blank'
+                    )
+                _check_label(f'{place}: {path}, line {line}', label, number)
+            images.append(image)
+    if not images:
+        raise ValueError(f'{place}: {path} lists no image')
+    missing = _missing(Path(dataset.img_prefix), images)
+    if len(missing) > allowed:
+        raise FileNotFoundError(
+            f'{place}: {len(missing)} of {len(images)} images of {path} are '
+            f'not in {dataset.img_prefix}: '
+            + _some([f'{images[i]} (line {i + 1})' for i in missing])
+            + '. '
+            + REMEDY.format(place=place, key='data_prefix')
+        )
+
+
+def _check_label(where: str, label: str, number: int | None) -> None:
+    try:
+        value = int(label)
+    except ValueError:
+        raise ValueError(
+            f'{where}: the label {label!r} is no integer; expected an image '
+            'and its class index, separated by a blank'
+        ) from None
+    if value < 0 or (number is not None and value >= number):
+        raise ValueError(
+            f'{where}: label {value}, but model.head.num_classes={number}: '
+            'labels count from 0. Write the list anew, or set '
+            'model.head.num_classes'
+            if number is not None
+            else f'{where}: label {value} is negative'
+        )
+
+
+def _missing(folder: Path, images: Sequence[str]) -> list[int]:
+    """Return the indices of the images that have no file below a folder.
+
+    A folder of which many images are listed is read once.
+    """
+    by_folder: dict[str, list[int]] = {}
+    for index, image in enumerate(images):
+        by_folder.setdefault(os.path.dirname(image), []).append(index)
+    missing = []
+    for name, indices in by_folder.items():
+        inside = os.path.join(folder, name)
+        if len(indices) < SINGLY:
+            missing += [
+                index
+                for index in indices
+                if not os.path.isfile(os.path.join(folder, images[index]))
+            ]
+            continue
+        try:
+            found = set(os.listdir(inside))
+        except (FileNotFoundError, NotADirectoryError):
+            found = set()
+        missing += [
+            index
+            for index in indices
+            if os.path.basename(images[index]) not in found
+        ]
+    return sorted(missing)
 
 
 def _check_masks(place: str, dataset: dict) -> None:

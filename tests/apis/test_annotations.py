@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import numpy as np
 import pytest
@@ -157,3 +158,124 @@ def test_masks(tmp_path):
     listed = dict(dataset, ann_file='list.txt')
     said = failure(FileNotFoundError, 'mmseg', listed)
     assert '1 of 2 images are missing' in said and 'images/c.jpg' in said
+
+
+# --- lists and folders of mmpretrain ----------------------------------------
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A list of 40 images in one folder and 2 in another."""
+    names = [f'n1/{i}.jpg' for i in range(40)] + ['n2/a.jpg', 'n2/b c.jpg']
+    for name in names:
+        path = tmp_path / 'train' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    path = tmp_path / 'meta/train_1percent.txt'
+    path.parent.mkdir()
+    path.write_text(''.join(f'{n} {n[1]}\n' for n in names))
+    return dict(
+        type='ImageNet',
+        data_root=str(tmp_path),
+        split='train',
+        ann_file='meta/train_1percent.txt',
+        pipeline=[dict(type='LoadImageFromFile')],
+    )
+
+
+THREE = dict(head=dict(num_classes=3))
+
+
+def test_lists_of_images(listed, tmp_path):
+    check_annotations(config('mmpretrain', listed, **THREE))
+    path = tmp_path / 'meta/train_1percent.txt'
+    lines = path.read_text().splitlines()
+
+    def said(kind, number=None, line=None, dataset=listed, **model):
+        changed = list(lines)
+        if line is not None:
+            changed[number - 1] = line
+        path.write_text('\n'.join(changed))
+        return failure(kind, 'mmpretrain', dataset, **(model or THREE))
+
+    text = said(ValueError, 7, 'n1/6.jpg 5000')
+    assert text.startswith('train_dataloader.dataset: ')
+    assert 'train_1percent.txt, line 7: label 5000' in text
+    assert 'model.head.num_classes=3' in text
+    assert 'line 1: label -1' in said(ValueError, 1, 'n1/0.jpg -1')
+    assert "line 2: the label 'one'" in said(ValueError, 2, 'n1/1.jpg one')
+    assert "line 3: '5' is not an image" in said(ValueError, 3, '5')
+    # of a folder with many images, and of one with few
+    text = said(FileNotFoundError, 40, 'n1/x.jpg 1')
+    assert '1 of 42 images of' in text and 'n1/x.jpg (line 40)' in text
+    assert '--cfg-options train_dataloader.dataset.data_prefix=' in text
+    text = said(FileNotFoundError, 42, 'n2/x y.jpg 2')
+    assert 'n2/x y.jpg (line 42)' in text
+    elsewhere = dict(listed, data_prefix='nowhere')
+    text = said(FileNotFoundError, dataset=elsewhere)
+    assert '42 of 42 images of' in text and ' and 37 more' in text
+    text = said(FileNotFoundError, dataset=dict(listed, ann_file='meta/x.txt'))
+    assert 'meta/x.txt' in text and 'image_lists.py' in text
+    # a pretraining has no classes, and may pass over broken files
+    path.write_text('\n'.join([*lines[1:], 'n1/x.jpg 5000']))
+    some = [dict(type='LoadImage', max_broken=1)]
+    check_annotations(config('mmpretrain', dict(listed, pipeline=some)))
+    none = [dict(type='LoadImage')]
+    failure(FileNotFoundError, 'mmpretrain', dict(listed, pipeline=none))
+    path.write_text('')
+    assert 'lists no image' in failure(ValueError, 'mmpretrain', listed)
+
+
+def test_a_list_without_labels(listed, tmp_path):
+    path = tmp_path / 'meta/train_1percent.txt'
+    path.write_text('n1/0.jpg\nn2/b c.jpg\n')
+    listed['with_label'] = False
+    check_annotations(config('mmpretrain', listed))
+    path.write_text('n1/0.jpg\nn2/b d.jpg\n')
+    said = failure(FileNotFoundError, 'mmpretrain', listed)
+    assert 'n2/b d.jpg (line 2)' in said
+
+
+def test_a_folder_is_read_once(listed, monkeypatch):
+    """Of 40 images in one folder none is looked for by itself."""
+    asked, isfile = [], os.path.isfile
+    monkeypatch.setattr(
+        os.path, 'isfile', lambda p: asked.append(str(p)) or isfile(p)
+    )
+    check_annotations(config('mmpretrain', listed, **THREE))
+    assert [path[-12:] for path in asked if '/train/' in path] == [
+        'ain/n2/a.jpg',
+        'n/n2/b c.jpg',
+    ]
+
+
+def test_folders_that_number_classes_differently(tmp_path):
+    """The layout of Places365: data_prefix train and val, no lists."""
+    for name in ('train/a', 'train/b', 'train/c', 'val/b', 'val/c'):
+        (tmp_path / name).mkdir(parents=True)
+    sets = {
+        name: dict(
+            type='CustomDataset', data_root=str(tmp_path), data_prefix=name
+        )
+        for name in ('train', 'val')
+    }
+    cfg = config('mmpretrain', sets['train'], **THREE)
+    check_annotations(cfg)
+    cfg.val_dataloader = dict(dataset=sets['val'])
+    with pytest.raises(
+        ValueError,
+        match=r'train_dataloader\.dataset has 3 class folders, '
+        r'val_dataloader\.dataset 2, .*: label 0 would be a in the one and b',
+    ):
+        check_annotations(cfg)
+    (tmp_path / 'val/a').mkdir()
+    check_annotations(cfg)
+    cfg.model.head.num_classes = 2
+    with pytest.raises(ValueError, match='3 class folders, but model.head'):
+        check_annotations(cfg)
+    cfg.val_dataloader.dataset.data_prefix = 'test'
+    cfg.model.head.num_classes = 3
+    with pytest.raises(FileNotFoundError, match='no folder .*test'):
+        check_annotations(cfg)
+    del cfg.model['head']  # a pretraining numbers nothing
+    check_annotations(cfg)
