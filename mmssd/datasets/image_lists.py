@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+SIZE_TOLERANCE = 0.05  # of a published list, relative
 Sample = tuple[str, int]  # path below the folder, class index
 
 
@@ -85,18 +86,24 @@ def stratified_list(
 
 
 def published_list(
-    lines: Iterable[str], samples: Sequence[Sample]
+    lines: Iterable[str],
+    samples: Sequence[Sample],
+    fraction: float | None = None,
 ) -> list[Sample]:
     """Look up the images of a published list, every line of it.
+
+    SimCLR's lists of ImageNet have 12,811 and 128,116 of 1,281,167 images.
 
     Args:
         lines: names of images, such as ``n01440764_10026.JPEG``, with or
             without the folder of the class. Empty lines do not count; the
             first one is an image like the others.
         samples: all images, as :func:`list_folder` returns them.
+        fraction: share of all images that the list is said to be.
 
     Raises:
-        ValueError: naming lines without an image, or twice the same.
+        ValueError: naming lines without an image, or twice the same; or if
+            the list has another size than the share, by more than 5 %.
     """
     by_name = {Path(path).name: (path, label) for path, label in samples}
     names = [Path(line.strip()).name for line in lines if line.strip()]
@@ -110,6 +117,16 @@ def published_list(
         raise ValueError(
             f'the list names {len(names) - len(set(names))} images twice'
         )
+    if fraction is not None:
+        expected = fraction * len(samples)
+        # one image is within the rounding
+        if abs(len(names) - expected) > max(1, SIZE_TOLERANCE * expected):
+            raise ValueError(
+                f'the list names {len(names)} images, but {100 * fraction:g} '
+                f'% of the {len(samples)} in the folder are {expected:.0f}: '
+                'give the list of that share, or the fraction of the list, '
+                f'{len(names) / len(samples):.3g}'
+            )
     return sorted(by_name[name] for name in names)
 
 

@@ -61,6 +61,39 @@ def test_every_line_of_a_published_list_counts(folder):
         published_list(['n3_4.JPEG', 'n3_4.JPEG'], samples)
 
 
+@pytest.mark.parametrize(
+    ('fraction', 'count', 'fits'),
+    [
+        (0.1, 20, True),
+        (0.1, 21, True),
+        (0.1, 19, True),
+        (0.1, 22, False),
+        (0.1, 18, False),
+        (0.1, 2, False),  # the list of 1 %
+        (0.01, 2, True),
+        (0.01, 20, False),  # the list of 10 %
+        (0.5, 95, True),
+        (0.5, 105, True),
+        (0.5, 94, False),
+        (0.5, 106, False),
+        (1, 200, True),
+    ],
+)
+def test_a_published_list_has_the_size_of_its_share(fraction, count, fits):
+    samples = [(f'n1/{i}.JPEG', 0) for i in range(200)]
+    lines = [path for path, _ in samples[:count]]
+    if fits:
+        assert len(published_list(lines, samples, fraction)) == count
+        return
+    with pytest.raises(
+        ValueError,
+        match=f'names {count} images, but {100 * fraction:g} % of the 200 in '
+        f'the folder are {200 * fraction:.0f}: .* {count / 200:g}$',
+    ):
+        published_list(lines, samples, fraction)
+    assert len(published_list(lines, samples)) == count
+
+
 def test_mmpretrain_reads_a_list(folder):
     chosen = stratified_list(list_folder(folder / 'train'), 0.1)
     path = write_list(folder / 'meta/train_10percent.txt', chosen, 'a draw')

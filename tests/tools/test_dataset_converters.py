@@ -72,14 +72,18 @@ def test_image_lists(images, capsys):
     assert 'not a published list' in capsys.readouterr().out
     path = images / 'meta/train_10percent.txt'
     assert len(path.read_text().splitlines()) == 6
-    published = images / '1percent.txt'
+    published = images / '5percent.txt'
     published.write_text('n1_train_0.JPEG\nn3_train_7.JPEG\n')
-    call('image_lists', images, '--fraction', 0.01, '--published', published)
-    path = images / 'meta/train_1percent.txt'
+    base = ('image_lists', images, '--published', published)
+    said = call_badly(capsys, *base, '--fraction', 0.5)
+    assert '2 images, but 50 % of the 60 in the folder are 30' in said
+    assert not (images / 'meta/train_50percent.txt').exists()
+    call(*base, '--fraction', 0.05)
+    path = images / 'meta/train_5percent.txt'
     assert path.read_text() == 'n1/n1_train_0.JPEG 0\nn3/n3_train_7.JPEG 2\n'
     origin = json.loads(path.with_suffix('.json').read_text())['origin']
-    assert origin == 'published list 1percent.txt'
-    said = call_badly(capsys, 'image_lists', images, '--fraction', 0.01)
+    assert origin == 'published list 5percent.txt'
+    said = call_badly(capsys, 'image_lists', images, '--fraction', 0.05)
     assert '--force' in said
 
 

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         samples = list_folder(train)
         if args.published:
             lines = args.published.read_text().splitlines()
-            chosen = published_list(lines, samples)
+            chosen = published_list(lines, samples, args.fraction)
             origin = f'published list {args.published.name}'
         else:
             chosen = stratified_list(samples, args.fraction, args.seed)
