@@ -138,13 +138,17 @@ class _Encoder:
             else nullcontext()
         )
 
-    @torch.no_grad()
-    def __call__(self, batch: dict) -> tuple[Encodings, list[int]]:
+    def views(self, batch: dict) -> tuple[list[Tensor], list[int]]:
+        """Return the views of a batch, and which of them are asked for."""
         data = self.model.data_preprocessor(batch, not self.plain)
         inputs = data['inputs']
         views = [inputs] if isinstance(inputs, Tensor) else list(inputs)
         number = 1 if self.plain else self.model._count_global(views)
-        indices = view_indices(self.asked, len(views), number)
+        return views, view_indices(self.asked, len(views), number)
+
+    @torch.no_grad()
+    def __call__(self, batch: dict) -> tuple[Encodings, list[int]]:
+        views, indices = self.views(batch)
         teacher = self.model.teacher
         views = teacher.adapt([views[index] for index in indices])
         if self.model.channels_last:
@@ -186,10 +190,12 @@ def build_teacher_cache(
 
     Raises:
         SetupError: if there is nothing to keep, the folder holds a cache of
-            something else, or the disk is too small.
+            something else or made otherwise (fields, views, type,
+            precision), or the disk is too small.
     """
     encoder = _Encoder(model, plain, amp)
-    recipe = recipe_of(dataset, model.data_preprocessor)
+    recipe = recipe_of(dataset, model.data_preprocessor, plain)
+    precision = 'bfloat16' if amp else 'float32'
     hashes = dict(
         teacher=model.teacher.identity(),
         recipe=hash_of(recipe),
@@ -199,6 +205,8 @@ def build_teacher_cache(
     if (Path(folder).expanduser() / 'manifest.json').exists():
         cache = TeacherCache(folder, writable=True)
         cache.compare(**hashes)
+        _, indices = encoder.views(default_collate([_Rows(dataset, 0)[0]]))
+        cache.compare_making(encoder.fields, indices, dtype, precision)
     logger = MMLogger.get_current_instance()
     total = len(dataset) * dataset.draws
     first = cache.done if cache else 0
@@ -233,7 +241,7 @@ def build_teacher_cache(
                     dict(
                         teacher=str(model.teacher.checkpoint),
                         sha256=model.teacher.sha256,
-                        precision='bfloat16' if amp else 'float32',
+                        precision=precision,
                         torch=torch.__version__,
                     ),
                 )
@@ -333,7 +341,7 @@ def cached_bank(cfg: Config, folder: str | Path) -> Tensor:
     with DefaultScope.overwrite_default_scope(scope):
         model = _loaded_model(cfg, 'cpu')
         dataset = _views(cfg, 'bank', SETTINGS)
-        cache.compare_recipe(dataset, model.data_preprocessor)
+        cache.compare_recipe(dataset, model.data_preprocessor, plain=True)
         cache.compare(teacher=model.teacher.identity())
     cache.check_fields(['features'], [0])
     return torch.cat(list(_blocks(cache)))

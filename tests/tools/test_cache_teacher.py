@@ -142,7 +142,7 @@ def test_bad_input(config, tmp_path, capsys):
     to = ['--clusters', 2, '--out-dir', tmp_path, '--teacher-cache', folder]
     assert 'goes with --part teacher' in error(labels, *to)
     message = error(labels, '--part', 'teacher', *to)
-    assert 'another recipe of views, which differs in pipelines' in message
+    assert 'differs in plain (False there, True here), pipelines' in message
 
 
 def test_benchmark(tmp_path, capsys):

@@ -52,12 +52,15 @@ def describe_preprocessor(preprocessor: nn.Module | None) -> dict:
     )
 
 
-def recipe_of(dataset: object, preprocessor: nn.Module | None) -> dict:
+def recipe_of(
+    dataset: object, preprocessor: nn.Module | None, plain: bool = False
+) -> dict:
     """Return all that makes the views out of the images.
 
     Args:
         dataset: a :class:`~mmssd.datasets.SeededViews`.
         preprocessor: of the model.
+        plain: images as an evaluation pipeline gives them, instead of views.
 
     Raises:
         SetupError: if the views of the data set are not seeded.
@@ -71,6 +74,7 @@ def recipe_of(dataset: object, preprocessor: nn.Module | None) -> dict:
         )
     return dict(
         format=FORMAT,
+        plain=plain,
         preprocessor=describe_preprocessor(preprocessor),
         **dataset.recipe(),
     )
@@ -210,9 +214,18 @@ class TeacherCache:
 
         Raises:
             FloatingPointError: for a number that is not finite as stored.
+            ValueError: for other views or another width than the cache has.
         """
         for field, array in self.arrays.items():
-            rows = torch.stack(getattr(encodings, field), 1).float().cpu()
+            found = getattr(encodings, field)
+            shape = (len(found), *(found[0].shape[1:] if found else ()))
+            if shape != array.shape[1:]:
+                raise ValueError(
+                    f'{field} of the teacher for rows from {start} on are '
+                    f'{shape} (views, width), those of the cache in '
+                    f'{self.folder} {array.shape[1:]}'
+                )
+            rows = torch.stack(found, 1).float().cpu()
             rows = rows.numpy().astype(array.dtype)
             if not np.isfinite(rows).all():
                 raise FloatingPointError(
@@ -258,19 +271,66 @@ class TeacherCache:
                     'without it'
                 )
 
+    def compare_making(
+        self,
+        fields: Sequence[str],
+        views: Sequence[int],
+        dtype: str,
+        precision: str,
+    ) -> None:
+        """Refuse to complete or to hand over what is made otherwise.
+
+        A complete cache may hold more fields and views than are asked for;
+        rows are added with just those that it has.
+
+        Args:
+            fields: of :class:`Encodings` that heads ask for.
+            views: indices of the views that they ask for.
+            dtype: to be stored.
+            precision: to run the teacher in.
+
+        Raises:
+            SetupError: naming what differs.
+        """
+        if self.complete:
+            self.check_fields(fields, views)
+        pairs = dict(
+            dtype=(self.manifest['dtype'], dtype),
+            precision=(self.manifest['about'].get('precision'), precision),
+        )
+        if not self.complete:
+            pairs['fields'] = (sorted(self.arrays), sorted(fields))
+            pairs['views'] = (list(self.views), list(views))
+        differing = [
+            f'{name} ({there!r} there, {here!r} here)'
+            for name, (there, here) in pairs.items()
+            if there != here
+        ]
+        if differing:
+            raise SetupError(
+                f'the teacher cache in {self.folder}, with {self.done} of '
+                f'{self.images * self.draws} rows, was made otherwise: it '
+                f'differs in {", ".join(differing)}. Set it as there, or make '
+                'another cache in another folder'
+            )
+
     def compare_recipe(
-        self, dataset: object, preprocessor: nn.Module | None
+        self,
+        dataset: object,
+        preprocessor: nn.Module | None,
+        plain: bool = False,
     ) -> None:
         """Refuse other views or images than the cache was made from.
 
         Args:
             dataset: of the training.
             preprocessor: of the model.
+            plain: see :func:`recipe_of`.
 
         Raises:
             SetupError: naming what differs, or if rows are missing.
         """
-        recipe = recipe_of(dataset, preprocessor)
+        recipe = recipe_of(dataset, preprocessor, plain)
         theirs = self.manifest['recipe']
         differing = [key for key in recipe if recipe[key] != theirs.get(key)]
         if differing:

@@ -329,6 +329,80 @@ def test_an_interrupted_cache_goes_on(folder, tmp_path, monkeypatch):
     assert not calls
 
 
+@pytest.mark.parametrize(
+    ('method', 'settings', 'amp', 'message'),
+    [
+        ('patches', {}, False, r'views \(\[0, 1\] there, \[0, 1, 2\] here'),
+        ('compress', {}, False, r"fields \(\['embeddings'\] there, \['feat"),
+        ('seed', dict(dtype='float16'), False, "dtype .'float32' there, "),
+        ('seed', {}, True, "precision .'float32' there, 'bfloat16' here"),
+    ],
+)
+def test_going_on_with_something_else(
+    folder, tmp_path, monkeypatch, method, settings, amp, message
+):
+    write = TeacherCache.write
+
+    def interrupted(self, start, encodings):
+        if start:
+            raise KeyboardInterrupt
+        write(self, start, encodings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherCache, 'write', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_cache(make_config(folder), tmp_path / 'cache')
+    config = make_config(folder, method, **settings)
+    # a teacher without neck is another one, which the hash says
+    config.model.teacher.neck = NECK
+    written = (tmp_path / 'cache/embeddings.npy').read_bytes()
+    with pytest.raises(SetupError, match=message):
+        build_cache(config, tmp_path / 'cache', amp=amp)
+    assert (tmp_path / 'cache/embeddings.npy').read_bytes() == written
+
+
+def test_a_complete_cache_that_lacks_something(folder, tmp_path):
+    build_cache(make_config(folder), tmp_path / 'cache')
+    config = make_config(folder, 'compress')
+    config.model.teacher.neck = NECK
+    with pytest.raises(SetupError, match=r"for field \['features'\] .* has"):
+        build_cache(config, tmp_path / 'cache')
+    with pytest.raises(SetupError, match="dtype .'float32' there, 'float16'"):
+        build_cache(make_config(folder, dtype='float16'), tmp_path / 'cache')
+    with pytest.raises(SetupError, match='precision'):
+        build_cache(make_config(folder), tmp_path / 'cache', amp=True)
+
+
+def test_views_are_not_plain_images(folder, tmp_path):
+    """The same images by one draw of the same pipeline, for another use."""
+    config = make_config(folder, draws=1)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config.model)
+    model.teacher.init_weights()
+    dataset = api._views(config, 'train', api.cache_settings(config))
+    recipes = [
+        teacher_cache.recipe_of(dataset, model.data_preprocessor, plain)
+        for plain in (False, True)
+    ]
+    assert recipes[0].pop('plain') is False
+    assert recipes[1].pop('plain') is True
+    assert recipes[0] == recipes[1]
+    cache = build_cache(config, tmp_path / 'cache')
+    with pytest.raises(SetupError, match='plain .False there, True here'):
+        cache.compare_recipe(dataset, model.data_preprocessor, plain=True)
+
+
+def test_rows_of_another_shape(folder, tmp_path):
+    """One view would be broadcast into both, one column into all."""
+    cache = build_cache(make_config(folder), tmp_path / 'cache')
+    for views, width in ((1, D), (2, 1), (0, D)):
+        rows = teacher_cache.Encodings(
+            embeddings=[torch.zeros(2, width)] * views
+        )
+        with pytest.raises(ValueError, match='rows from 3 on'):
+            cache.write(3, rows)
+
+
 def test_a_disk_that_is_too_small(folder, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')(10, 10, 100)
     monkeypatch.setattr(teacher_cache.shutil, 'disk_usage', lambda path: usage)
