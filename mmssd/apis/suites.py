@@ -41,9 +41,10 @@ SUBSETS = range(1, 6)
 VALIDATION = 2.0  # minutes assumed for the 5,000 images of COCO val
 PAUSE = 10.0  # seconds between two lines of progress of a run
 SECONDS = 'seconds.json'  # that a run has taken, over all its starts
+READERS = 16  # processes of a probe that read images, at most
 LINE = 100  # characters of a line of progress
 STOPPING = 60.0  # seconds that an interrupted run has to stop
-PROGRESS = re.compile(r'(Iter|Epoch)\((train|val)\)|error: ')
+PROGRESS = re.compile(r'(Iter|Epoch|Features)\((\w+)\)|error: ')
 ETA = re.compile(r'eta: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)')
 # mmpretrain's networks trained with labels, for the row ``supervised``
 MODELS = {
@@ -78,6 +79,8 @@ class Task:
         arguments: further ones of the tool.
         data: options that say where the data are; ``{data}`` is filled in.
         minutes: assumed for one run, until one has been measured.
+        many: whether a probe reads so many images that as many processes
+            read them as there are cores.
         unfair: why the network trained with all labels of ImageNet is no
             row of this, if it is none.
     """
@@ -91,6 +94,7 @@ class Task:
     arguments: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     minutes: float | None = None
+    many: bool = False
     unfair: str = ''
 
     def path(self, student: str) -> Path:
@@ -191,6 +195,7 @@ def _frozen(title: str, key: str, tool: str, *arguments: str) -> Task:
         tool=tool,
         arguments=arguments,
         minutes=60,  # 1,331,167 images are read
+        many=True,
     )
 
 
@@ -396,7 +401,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
     'seed-detection': _DISCO,
     'disco-table2': _DISCO,
     'seed-table1': (
-        _frozen('k-NN', 'top1_by_k.20', 'knn'),
+        _frozen('k-NN', 'top1_by_k.10', 'knn', '--k', '10'),
         _linear('seed'),
     ),
     'disco-semi': _few('disco', 100),
@@ -472,6 +477,8 @@ class Cell:
                 command += ['--init-seed', str(self.seed)]
             command += ['--out', str(self.folder / 'metrics.json')]
             command += self.task.arguments
+            if self.task.many:
+                command += ['--num-workers', str(_readers())]
         else:
             if self.gpus > 1:
                 python += ['-m', 'torch.distributed.run', '--standalone']
@@ -506,6 +513,16 @@ class Cell:
         days, hours, minutes, seconds = (int(x or 0) for x in found[-1])
         left = ((24 * days + hours) * 60 + minutes) * 60 + seconds
         return (json.loads(clock.read_text()) + left) / 60
+
+
+def _readers() -> int:
+    """Return how many processes may read images: one for each core."""
+    cores = (
+        len(os.sched_getaffinity(0))  # of those that we may use
+        if hasattr(os, 'sched_getaffinity')
+        else os.cpu_count() or 1
+    )
+    return min(cores, READERS)
 
 
 @cache

@@ -3,6 +3,9 @@
 Shape legend: N images, C feature width, H, W image size.
 """
 
+import datetime
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise, zip_longest
@@ -27,6 +30,7 @@ from mmssd.models.utils.input_statistics import input_statistics
 
 PARTS = ('student', 'teacher', 'momentum')
 GATHER_ROWS = 16_384  # of a rank in one collective, bounds device memory
+PAUSE = 30.0  # seconds between two lines of progress
 
 Batch = tuple[Tensor, list[int] | None]
 
@@ -280,6 +284,29 @@ def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
     )
 
 
+class _Progress:
+    """Say now and then how many images are done, where that takes long."""
+
+    def __init__(self, parts: Sequence[str], total: int) -> None:
+        self.name = f'Features({"_".join(parts)})'
+        self.total = total
+        self.begin = self.shown = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Print a line, in the form of mmengine's, every ``PAUSE``."""
+        now = time.monotonic()
+        if now - self.shown < PAUSE or get_dist_info()[0]:
+            return
+        self.shown = now
+        left = (now - self.begin) * (self.total - done) / done
+        eta = datetime.timedelta(seconds=round(left))
+        print(
+            f'{self.name} [{done}/{self.total}] eta: {eta}',
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _join_ranks(
     features: dict[str, Tensor], labels: Tensor, sizes: list[int]
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -354,6 +381,7 @@ def extract_parts(
 
     rows: dict[str, list[Tensor]] = {part: [] for part in backbones}
     found: list[int] = []
+    done, progress = 0, _Progress(parts, sum(map(len, batches.spans)))
     with ExitStack() as stack:
         for backbone in backbones.values():
             stack.enter_context(evaluating(backbone))
@@ -377,6 +405,8 @@ def extract_parts(
                     views = adapt[part](views)
                 output = backbone(views[0])
                 rows[part].append(pool_features(output).float().cpu())
+            done += len(images)
+            progress(done)
     features = {
         part: torch.cat(blocks) if blocks else torch.empty(0, 0)
         for part, blocks in rows.items()

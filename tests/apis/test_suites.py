@@ -202,6 +202,43 @@ def test_command_lines(tmp_path):
     )
 
 
+def test_probes_of_imagenet(tmp_path, monkeypatch):
+    """Many images are read by many processes; SEED has 10 neighbours."""
+    monkeypatch.setattr(suites, '_readers', lambda: 6)
+    cells = {}
+    for name in ('seed-table1', 'compress', 'demo'):
+        suite = Suite(SUITES[name], {'random': None}, tmp_path)
+        cells |= {(name, c.task.name): c for c in suite.cells()}
+    said = {key: ' '.join(cell.command()) for key, cell in cells.items()}
+    assert '--k 10 --num-workers 6' in said['seed-table1', 'k-nn']
+    assert '--k 1 --majority --num-workers 6' in said['compress', '1-nn']
+    assert '--num-workers 6' in said['compress', 'cluster-alignment']
+    assert 'workers' not in said['demo', 'knn']
+    task = cells['seed-table1', 'k-nn'].task
+    assert task.columns == {'k-NN': ('top1_by_k.10', 1)}
+    # it is no part of the recipe: another machine goes on
+    recipe = cells['seed-table1', 'k-nn'].recipe()
+    monkeypatch.setattr(suites, '_readers', lambda: 7)
+    assert cells['seed-table1', 'k-nn'].recipe() == recipe
+
+
+def test_readers_follow_the_cores(monkeypatch):
+    monkeypatch.setattr(
+        suites.os, 'sched_getaffinity', lambda _: set(range(4)), raising=False
+    )
+    assert suites._readers() == 4
+    monkeypatch.setattr(
+        suites.os, 'sched_getaffinity', lambda _: set(range(99))
+    )
+    assert suites._readers() == 16
+
+
+def test_progress_of_probes_is_shown():
+    line = 'Features(student) [1280/50000] eta: 1:02:03'
+    assert suites.PROGRESS.search(line)
+    assert suites.ETA.findall(line) == [('', '1', '02', '03')]
+
+
 def test_several_draws_of_one_cell(make, tmp_path):
     """A probe's draws are values of their own, with a spread."""
     suite = make(seeds=1)

@@ -2,6 +2,7 @@ import datetime
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmssd.evaluation import features as module
 from mmssd.evaluation.features import (
     ImageBatches,
     evaluating,
@@ -204,6 +206,23 @@ def test_workers_give_the_same():
         model, data, batch_size=4, num_workers=1
     )
     assert torch.equal(alone, workers) and labels.tolist() == list(range(11))
+
+
+def test_long_extractions_show_how_far_they_are(monkeypatch, capsys):
+    extract_features(Model(), Dataset(make_images()), batch_size=2)
+    assert capsys.readouterr().err == ''  # a moment
+    ticks = iter(range(0, 1000, 100))  # seconds: the start, each batch
+    clock = SimpleNamespace(monotonic=lambda: next(ticks))
+    monkeypatch.setattr(module, 'time', clock)
+    monkeypatch.setattr(module, 'PAUSE', 150.0)
+    extract_features(Model(), Dataset(make_images()), batch_size=2)
+    # 11 images in 6 batches of 100 s, a line after each second one;
+    # 200 s for 4 images leave 350 s for 7, 400 s for 8 150 s for 3
+    assert capsys.readouterr().err.splitlines() == [
+        'Features(student) [4/11] eta: 0:05:50',
+        'Features(student) [8/11] eta: 0:02:30',
+        'Features(student) [11/11] eta: 0:00:00',
+    ]
 
 
 def test_errors():
