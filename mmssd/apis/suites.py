@@ -14,11 +14,15 @@ import re
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 
 from mmssd.evaluation.averages import (
     DETECTION,
@@ -26,9 +30,15 @@ from mmssd.evaluation.averages import (
     initialisation,
     last_metrics,
 )
-from mmssd.models.utils.checkpoint import URL, file_sha256, find_checkpoint
+from mmssd.models.utils.checkpoint import (
+    URL,
+    file_sha256,
+    find_checkpoint,
+    is_fetched,
+)
 from mmssd.models.utils.plan import SetupError
 
+from .cli import USER_ERRORS, explain
 from .demo import FEW_DRAWS, ROOT
 from .export import PARTS
 
@@ -491,6 +501,38 @@ class Cell:
             command += ['--cfg-options', *self.options]
         return [*python, *command]
 
+    def prove(self) -> None:
+        """Bring the weights into the network, as the run would.
+
+        Raises:
+            ValueError: if they do not fit, or the config is wrong.
+            OSError: if a file is missing.
+            ImportError: if a library is missing.
+        """
+        from mmengine.config import DictAction
+
+        from mmssd.evaluation.from_config import build_network
+
+        from .config import load_config
+        from .transfer import prove_initialisation
+
+        parser = ArgumentParser()
+        parser.add_argument('--options', nargs='*', action=DictAction)
+        options = parser.parse_args(['--options', *self.options]).options
+        config = load_config(self.config, options)
+        scope = config.get('default_scope') or 'mmpretrain'
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel('WARNING')  # not each parameter that is initialised
+        try:
+            if self.task.tool == 'train':
+                prove_initialisation(config)
+            elif self.checkpoint is not None:
+                with DefaultScope.overwrite_default_scope(scope):
+                    build_network(config, self.checkpoint, self.part)
+        finally:
+            logger.setLevel(level)
+
     def recipe(self) -> str:
         """Return what tells whether a result is still of this cell."""
         parts = [
@@ -781,6 +823,34 @@ class Suite:
             text += f' and {unknown} runs of unknown length'
         return '\n'.join([*lines, text])
 
+    def problems(self) -> list[str]:
+        """Say which checkpoints do not fit the tasks that are left.
+
+        Without training anything, the weights of each row are brought into
+        the network of each task, as a run would at its start, see
+        :func:`~mmssd.apis.transfer.prove_initialisation` and
+        :func:`~mmssd.evaluation.from_config.build_network`. URLs that have
+        not been downloaded yet are left out.
+
+        Returns:
+            Each problem once, with the rows and tasks that have it.
+        """
+        places: dict[str, list[str]] = {}
+        proven = set()
+        for cell in self.cells():
+            pair = cell.row, cell.task.name
+            if pair in proven or self.result(cell) is not None:
+                continue
+            proven.add(pair)  # splits and seeds start from the same file
+            url = isinstance(cell.checkpoint, str)
+            if url and not is_fetched(cell.checkpoint):
+                continue
+            try:
+                cell.prove()
+            except USER_ERRORS as error:
+                places.setdefault(explain(error), []).append('/'.join(pair))
+        return [f'{", ".join(of)}: {text}' for text, of in places.items()]
+
     def _left(self, cells: Sequence[Cell]) -> str:
         """Say how long these will take, as far as that is known."""
         known = [self.estimate(cell.task) for cell in cells]
@@ -791,9 +861,13 @@ class Suite:
     def run(self) -> bool:
         """Run what is left; return whether every cell has a result.
 
+        What was given runs before ``random`` and ``supervised``, which are
+        seldom what fails.
+
         Raises:
             KeyboardInterrupt: after the running cell has stopped.
             OSError: if a checkpoint cannot be fetched.
+            SetupError: if one does not fit a task; nothing was run then.
         """
         for name, path in self.rows.items():
             try:
@@ -806,6 +880,13 @@ class Suite:
                 ) from error
         cells = self.cells()
         left = [cell for cell in cells if self.result(cell) is None]
+        left.sort(key=lambda cell: cell.row in (RANDOM, SUPERVISED))
+        problems = self.problems()
+        if problems:
+            raise SetupError(
+                'nothing was run, because not every checkpoint fits:\n'
+                + '\n'.join(problems)
+            )
         self.write()
         for number, cell in enumerate(left):
             self.say(

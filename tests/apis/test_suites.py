@@ -122,7 +122,8 @@ def test_fills_the_table(make):
     assert record['rows'][0]['AP50']['values'] == pytest.approx([50, 60])
     assert (suite.work_dir / 'table.png').stat().st_size > 1000
     assert '4 runs, 0 left of 0.0 min each, measured' in suite.plan()
-    assert suite.said[0] == '[1/4] random/det/split1_seed0'
+    # what was given runs first, and is below in the table
+    assert suite.said[0] == '[1/4] oss/det/split1_seed0'
     assert suite.said[1] == '    Iter(train) [1/4] eta: 0:03:00'
     # the next ones are foreseen by those that are finished
     assert suite.said[2].endswith(' left')
@@ -339,7 +340,7 @@ def test_a_failing_run_does_not_stop_the_others(make):
     assert calls(suite) == 4
     failures = [text for text in suite.said if text.startswith('no result')]
     assert len(failures) == 2
-    assert 'random/det/split1_seed1: error: the disk is full' in failures[0]
+    assert 'oss/det/split1_seed1: error: the disk is full' in failures[0]
     assert '50.0 (1 of 2 runs)' in (suite.work_dir / 'table.md').read_text()
     # once more, without the trouble: only what is missing
     (suite.work_dir / 'fail').unlink()
@@ -363,7 +364,7 @@ def test_an_interrupted_suite_goes_on(make, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             suite.run()
     assert '1 left' in suite.plan()
-    assert '70.0 (1 of 2 runs)' in (suite.work_dir / 'table.md').read_text()
+    assert '50.0 (1 of 2 runs)' in (suite.work_dir / 'table.md').read_text()
     again = make()
     assert again.run()
     assert calls(again) == 4
@@ -485,6 +486,9 @@ def test_tool_knows_where_the_data_are(tmp_path):
             made.append(self)
             return ''
 
+        def problems(self):
+            return []
+
     tool.Suite = Recorded
     base = ['demo', '--plan', '--work-dir', str(tmp_path)]
     tool.main(base)
@@ -503,8 +507,9 @@ def test_tool_knows_where_the_data_are(tmp_path):
         assert f'query.data_root={data}' in linear.options
 
 
-def test_tool_plans_and_refuses(tmp_path, capsys):
+def test_tool_plans_and_refuses(tmp_path, capsys, monkeypatch):
     tool = load_tool()
+    monkeypatch.setattr(Suite, 'problems', lambda self: [])
     base = ['oss-table3', '--work-dir', str(tmp_path), '--plan']
     assert tool.main(base) == 0
     said = capsys.readouterr().out
@@ -536,10 +541,81 @@ def rows_of(tool, tmp_path, *arguments):
             made.append(self)
             return super().plan()
 
+        def problems(self):
+            return []  # this is about the rows, not their weights
+
     tool.Suite = Recorded
     work_dir = ['--work-dir', str(tmp_path)]
     tool.main([*arguments, '--plan', *work_dir])
     return list(made[-1].rows)
+
+
+def write_student(path, **changes):
+    """Write a ResNet-18's weights: shapes, all one number."""
+    from mmpretrain.registry import MODELS
+
+    network = MODELS.build(dict(type='ResNet', depth=18, **changes))
+    state = {
+        f'backbone.{key}': torch.ones((), dtype=value.dtype).expand(
+            value.shape
+        )
+        for key, value in network.state_dict().items()
+    }
+    torch.save(dict(state_dict=state), path)
+    return path
+
+
+def test_every_checkpoint_is_proven_before_anything_runs(
+    tmp_path, capsys, monkeypatch
+):
+    def run(self, cell):
+        raise AssertionError('nothing may run')
+
+    monkeypatch.setattr(Suite, '_run_cell', run)
+    write_student(tmp_path / 'good.pth')
+    write_student(tmp_path / 'thin.pth', base_channels=32)
+    torch.save(dict(state_dict={'a': torch.ones(1)}), tmp_path / 'bare.pth')
+    (tmp_path / 'junk.pth').write_bytes(b'x')
+    names = ('good', 'thin', 'bare', 'junk')
+    rows = [f'{name}={tmp_path}/{name}.pth' for name in names]
+    work_dir = tmp_path / 'work'
+    # a probe and a training
+    base = ['seed-table1', '--no-supervised', '--work-dir', str(work_dir)]
+    tool = load_tool()
+
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as info:
+            tool.main([*base, *arguments])
+        assert info.value.code == 1
+        said, error = capsys.readouterr()
+        assert 'not every checkpoint fits' in error
+        assert not list(work_dir.glob('*/*/*'))
+        return said, error
+
+    said, error = refused(*rows, '--plan')
+    assert 'k-nn: 5 runs, 5 left' in said
+    for name in names[1:]:
+        for task in ('k-nn', 'linear-seed'):
+            assert f'{name}/{task}' in error
+    assert 'wrong shape(s)' in error
+    assert 'good/' not in error and 'random/' not in error
+    # without --plan; and the part that is asked for
+    only = ['--no-random', '--tasks']
+    assert 'bare/k-nn' in refused(rows[2], *only, 'k-nn')[1]
+    chosen = [rows[0], *only, 'linear-seed']
+    error = refused(*chosen, '--part', 'teacher')[1]
+    assert 'good/linear-seed: the weights do not reach' in error
+    assert "no key that begins with 'teacher.backbone.'" in error
+    assert tool.main([*base, *chosen, '--plan']) == 0
+
+
+def test_what_cannot_be_proven_yet_is_not_downloaded(make, monkeypatch):
+    suite = make(seeds=1)
+    suite.rows['supervised'] = 'https://example.org/never-there.pth'
+    proven = []
+    monkeypatch.setattr(Cell, 'prove', lambda self: proven.append(self.row))
+    assert suite.problems() == []
+    assert proven == ['random', 'oss']
 
 
 def test_no_row_has_seen_labels_that_the_others_lack(tmp_path, capsys):
@@ -630,14 +706,16 @@ def test_a_suite_of_real_runs(tmp_path):
     rows = {'random': None, 'student': good, 'other': other}
     said = []
     suite = Suite((task,), rows, tmp_path / 'work', say=said.append)
-    assert not suite.run()
-    # the transfer that did not take place has no result
-    (failure,) = suite.failed.values()
-    assert 'error: the weights do not reach the network' in failure
-    random, student, missing = suite.table()
+    with pytest.raises(SetupError, match='nothing was run') as info:
+        suite.run()
+    assert 'other/linear: the weights do not reach' in str(info.value)
+    assert 'student/linear' not in str(info.value)
+    del rows['other']
+    suite = Suite((task,), rows, tmp_path / 'work', say=said.append)
+    assert suite.run()
+    random, student = suite.table()
     assert 'init_cfg=None' in random['initialisation']
     assert f'backbone from {good}' in student['initialisation']
-    assert missing['top-1'] is None
     for row in (random, student):
         assert 0 <= row['top-1']['mean'] <= 100
     again = Suite(

@@ -1,10 +1,11 @@
 r"""Fill a table of transfer results: rows are checkpoints, columns tasks.
 
 Every run is one of tools/train.py, or of a probe, in a folder of its own
-below --work-dir. Call it again after an interruption: what is finished is
-kept, and what was begun goes on. A run that fails does not stop the others;
-the exit status is then 1. Written after each run: table.json, table.csv,
-table.md and table.png; with --epochs also epochs.png.
+below --work-dir. Before the first one, and with --plan, it is proven that
+every checkpoint fits every task. Call it again after an interruption: what is
+finished is kept, and what was begun goes on. A run that fails does not stop
+the others; the exit status is then 1. Written after each run: table.json,
+table.csv, table.md and table.png; with --epochs also epochs.png.
 
 The row `random` starts from random weights. The row `supervised`, where the
 suite is about ImageNet's students, is mmpretrain's network trained with
@@ -39,6 +40,7 @@ from mmssd.apis.suites import (
     epoch_rows,
     supervised_weights,
 )
+from mmssd.models.utils.plan import SetupError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,6 +116,11 @@ def main(argv: list[str] | None = None) -> int:
         suite = make_suite(args)
         print(suite.plan(), flush=True)
         if args.plan:
+            problems = suite.problems()
+            if problems:
+                raise SetupError(
+                    'not every checkpoint fits:\n' + '\n'.join(problems)
+                )
             return 0
         complete = suite.run()
         print((suite.work_dir / 'table.md').read_text())

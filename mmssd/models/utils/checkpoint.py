@@ -266,17 +266,26 @@ def _open_safetensors(path: Path, map_location: Any) -> dict:
         ) from error
 
 
+def _hub_file(url: str) -> Path:
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    return folder / Path(urlparse(url).path).name
+
+
+def is_fetched(url: str) -> bool:
+    """Whether :func:`fetch` would find a local copy of a URL."""
+    return _hub_file(url).exists()
+
+
 def fetch(url: str) -> Path:
     """Return the local copy of a URL, downloaded if there is none.
 
     Files lie in torch's hub folder, where torch and mmengine look as well.
     """
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    path = folder / Path(urlparse(url).path).name
+    path = _hub_file(url)
 
     def download() -> None:
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(
                 url, str(path), progress=dist.is_main_process()
             )
