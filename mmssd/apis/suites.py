@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -904,13 +905,17 @@ class Suite:
 
     def _run_cell(self, cell: Cell) -> str | None:
         """Run a cell; return why it failed."""
-        cell.folder.mkdir(parents=True, exist_ok=True)
         recipe, started = cell.recipe(), cell.folder / 'recipe.json'
         if started.is_file() and json.loads(started.read_text()) != recipe:
-            return (
-                f'{cell.folder} was begun with another checkpoint, config or '
-                'options: remove it'
-            )
+            if any(cell.folder.glob('*.pth')):
+                return (
+                    f'{cell.folder} was begun with another checkpoint, config '
+                    'or options, and holds a checkpoint of that: remove it, '
+                    'or give another --work-dir'
+                )
+            # Nothing to go on from. Its logs must not pass for new ones.
+            shutil.rmtree(cell.folder)
+        cell.folder.mkdir(parents=True, exist_ok=True)
         started.write_text(json.dumps(recipe))
         output, clock = cell.folder / 'output.txt', cell.folder / SECONDS
         before = json.loads(clock.read_text()) if clock.is_file() else 0.0

@@ -378,9 +378,29 @@ def test_another_recipe_is_refused(make):
     begun = make(seeds=1)
     for path in begun.work_dir.glob('*/*/*/result.json'):
         path.unlink()
+        (path.parent / 'epoch_1.pth').touch()
     other = make(seeds=1, options=('a=1', 'seed=0'))
     assert not other.run()
     assert 'was begun with another' in other.said[1]
+    assert calls(other) == 2  # of the first ones
+
+
+def test_a_first_mistake_does_not_lock_the_suite(make):
+    """A run that saved nothing can be run anew with another recipe."""
+    first = make(seeds=1)
+    first.work_dir.mkdir()
+    (first.work_dir / 'fail').touch()
+    first.options = wrong = ('a=1', 'seed=1')  # what fails
+    assert not first.run()
+    folder = first.cells()[0].folder
+    assert 'disk is full' in (folder / 'output.txt').read_text()
+    (first.work_dir / 'fail').unlink()
+    again = make(seeds=1, options=('a=2', 'seed=0'))
+    assert again.options != wrong
+    assert again.run()
+    # nothing of the first start is left
+    assert 'disk is full' not in (folder / 'output.txt').read_text()
+    assert calls(again) == 2
 
 
 def test_a_detector_that_finds_nothing_is_zero(make, tmp_path):
@@ -524,7 +544,7 @@ def test_tool_plans_and_refuses(tmp_path, capsys, monkeypatch):
         (['--student', 'alexnet'], "the student 'alexnet'"),
         (['--no-random', '--no-supervised'], 'no checkpoints'),
         (['oss=x', '--epochs', '3'], 'x has the epochs none'),
-        (['--data', 'd'], 'lie where the configs say'),
+        (['--data', 'd'], 'lie where the configs say, below data/: link'),
         (['--gpus', '0'], 'gpus=0'),
     ):
         with pytest.raises(SystemExit) as info:
@@ -640,6 +660,22 @@ def test_no_row_has_seen_labels_that_the_others_lack(tmp_path, capsys):
     linear = ['oss-table6', '--tasks', 'linear-oss']
     assert rows_of(tool, tmp_path, *linear) == ['random', 'supervised']
     assert 'row supervised' not in capsys.readouterr().out
+
+
+def test_a_url_stays_one(tmp_path):
+    tool = load_tool()
+    url = 'https://example.org/a//b.pth'
+    made = []
+    tool.Suite = lambda *args: made.append(args)
+    for row in ('oss', 'supervised'):
+        args = ['linear-oss', f'{row}={url}', '--plan']
+        with pytest.raises(AttributeError):  # there is no suite
+            tool.main([*args, '--work-dir', str(tmp_path)])
+        assert made[-1][1][row] == url
+    suite = Suite(SUITES['linear-oss'], {'oss': url}, tmp_path)
+    assert f'model.backbone.init_cfg.checkpoint={url}' in (
+        suite.cells()[0].options
+    )
 
 
 def test_visual_priors_are_probed_on_few_images():

@@ -40,6 +40,7 @@ from mmssd.apis.suites import (
     epoch_rows,
     supervised_weights,
 )
+from mmssd.models.utils.checkpoint import URL
 from mmssd.models.utils.plan import SetupError
 
 
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         'checkpoints',
         nargs='*',
         metavar='NAME=FILE',
-        help='rows: checkpoints of runs, or files with keys backbone.*; with '
+        help='rows: checkpoints of runs, or files with keys backbone.*, or '
+        'their URLs; with '
         '--epochs the folder of a run',
     )
     parser.add_argument(
@@ -105,7 +107,9 @@ def main(argv: list[str] | None = None) -> int:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='of every training, such as the place of the data',
+        help='of every training, not of the probes, such as '
+        'train_dataloader.num_workers=8; data belong below data/, where a '
+        'link will do',
     )
     args = parser.parse_intermixed_args(argv)
 
@@ -142,7 +146,8 @@ def make_suite(args: argparse.Namespace) -> Suite:
     if args.data and args.suite not in DATA:
         raise ValueError(
             f'--data {args.data}: the data of {args.suite} lie where the '
-            'configs say; change that by --cfg-options'
+            'configs say, below data/: link their folders there, such as '
+            'ln -s /disk/coco data/coco'
         )
     if args.student and not any('{student}' in t.config for t in tasks):
         raise ValueError(
@@ -169,7 +174,7 @@ def make_rows(
     rows: dict[str, Path | str | None] = {}
     if not args.no_random:
         rows[RANDOM] = None
-    given: dict[str, Path] = {}
+    given: dict[str, Path | str] = {}
     for text in args.checkpoints:
         name, equals, path = text.partition('=')
         if not equals or name in (*given, *rows):
@@ -177,7 +182,7 @@ def make_rows(
                 f'{text!r}: expected NAME=FILE, every name once'
                 + (f', {RANDOM!r} being taken' if name == RANDOM else '')
             )
-        given[name] = Path(path)
+        given[name] = path if path.startswith(URL) else Path(path)
     of_imagenet = any('{student}' in task.config for task in tasks)
     if SUPERVISED in given:
         rows[SUPERVISED] = given.pop(SUPERVISED)
