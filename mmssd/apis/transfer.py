@@ -159,7 +159,7 @@ def _has_own_hook(cfg: Config) -> bool:
 # --- what the config says ---------------------------------------------------
 
 
-def _pretrained(init_cfg: Any) -> tuple[str, str] | None:
+def named_file(init_cfg: Any) -> tuple[str, str] | None:
     """Return file and prefix of an ``init_cfg``, if it names a file."""
     for item in (
         init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
@@ -188,7 +188,7 @@ def _receivers(
     if isinstance(whole, str) and scope != 'mmpretrain':
         yield 'backbone', (whole, '')
     else:
-        found = _pretrained(model.get('init_cfg'))
+        found = named_file(model.get('init_cfg'))
         if isinstance(whole, str):
             found = whole, ''
         if found:
@@ -198,7 +198,7 @@ def _receivers(
 
 def _nested(node: Any, place: str) -> Iterator[tuple[str, tuple[str, str]]]:
     if isinstance(node, dict):
-        found = _pretrained(node.get('init_cfg')) if place else None
+        found = named_file(node.get('init_cfg')) if place else None
         if found:
             yield place, found
         elif place and isinstance(node.get('pretrained'), str):

@@ -11,6 +11,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
 from mmssd.apis.export import select_part
+from mmssd.apis.transfer import named_file
 from mmssd.models.utils.checkpoint import (
     CheckpointError,
     extract_state_dict,
@@ -59,6 +60,22 @@ def labelled_sets(config: Config) -> dict[str, dict]:
     )
 
 
+def without_files(model: dict) -> dict:
+    """Return the config of a model whose backbone starts from no file.
+
+    Args:
+        model: config, perhaps with ``init_cfg=dict(type='Pretrained', ...)``
+            or ``pretrained``.
+    """
+    model = copy.deepcopy(model)
+    for node in (model, model.get('backbone')):
+        if isinstance(node, dict):
+            node.pop('pretrained', None)
+            if named_file(node.get('init_cfg')):
+                node['init_cfg'] = None
+    return model
+
+
 def place_of(model: nn.Module, part: str) -> str:
     """Return the part of a model that :func:`build_network` loads a part to.
 
@@ -81,7 +98,8 @@ def build_network(
     Args:
         config: with ``model``.
         checkpoint: of a run, or an exported backbone for the student;
-            ``None`` leaves the initial weights, which the log says.
+            ``None`` leaves random weights, whatever file the config starts
+            its backbone from, which the log says.
         part: ``'student'``, ``'teacher'`` or ``'momentum'``. Of a model
             without it, such as a classifier, the backbone gets that part of
             the checkpoint; :func:`place_of` tells.
@@ -97,7 +115,7 @@ def build_network(
     """
     if part not in PARTS:
         raise ValueError(f'part={part!r}: must be one of {PARTS}')
-    model_config = copy.deepcopy(config.model)
+    model_config = without_files(config.model)
     if config.get('data_preprocessor') is not None:
         model_config.setdefault('data_preprocessor', config.data_preprocessor)
     model = MODELS.build(model_config)

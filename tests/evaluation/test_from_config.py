@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
 from PIL import Image
+from sklearn.manifold import TSNE
 
 from mmssd.evaluation.cluster_alignment import cluster_alignment
 from mmssd.evaluation.features import check_classes, extract_features
@@ -20,7 +21,12 @@ from mmssd.evaluation.from_config import (
     features_by_config,
     labelled_sets,
 )
-from mmssd.evaluation.knn import accuracies, knn_accuracy, majority_classify
+from mmssd.evaluation.knn import (
+    accuracies,
+    knn_accuracy,
+    majority_classify,
+    unit_rows,
+)
 from mmssd.evaluation.linear_probe import linear_probe, stratified_subset
 from mmssd.visualization.networks import build_sets
 
@@ -385,15 +391,42 @@ def test_cluster_alignment_tool(config_file, trained, capsys):
     assert results[1] == dict(seed=1, **expected)
 
 
-def test_tsne_tool(config_file, trained, tmp_path, capsys):
+def test_tsne_tool(config_file, trained, tmp_path, capsys, monkeypatch):
+    tool = load_tool('tsne')
+    drawn, draw_points = {}, tool.draw_points
+
+    def recorded(panels, labels, path, classes, title):
+        drawn.update(panels=panels, labels=labels, title=title)
+        draw_points(panels, labels, path, classes, title)
+
+    monkeypatch.setattr(tool, 'draw_points', recorded)
     picture = tmp_path / 'tsne.png'
-    base = [config_file, trained[1], '--device', 'cpu']
-    load_tool('tsne').main(
-        [*base, '--picture', str(picture), '--perplexity', '3']
-    )
-    result = json.loads(capsys.readouterr().out)
-    assert result['images'] == 12
-    assert picture.read_bytes().startswith(b'\x89PNG')
-    with pytest.raises(SystemExit):
-        load_tool('tsne').main([*base, '--picture', str(picture)])
-    assert 'below the number of images, 12' in capsys.readouterr().err
+    base = ['--network', 'one', config_file, trained[1], '--device', 'cpu']
+    base += ['--out', str(picture)]
+    more = ['--network', 'two', config_file, 'random']
+    tool.main([*base, *more, '--perplexity', '3'])
+    assert capsys.readouterr().out.strip() == str(picture)
+    width, height = Image.open(picture).size
+    assert width > 1.8 * height  # two panels
+    assert [title.split('\n')[0] for title in drawn['panels']] == [
+        'one',
+        'two',
+    ]
+    assert drawn['title'].startswith('t-SNE of the features of 12 images')
+    assert drawn['labels'].tolist() == [i % 3 for i in range(12)]
+    config = make_config(bank=images(60, 1), query=images(12, 2))
+    features, _ = features_by_config(config, trained[1])['query']
+    unit = unit_rows('features', features).numpy()
+    expected = TSNE(perplexity=3.0, random_state=0).fit(unit)
+    one = next(iter(drawn['panels']))
+    assert one == f'one\ndivergence {expected.kl_divergence_:.2f}'
+    # any rounding would end elsewhere
+    np.testing.assert_array_equal(drawn['panels'][one], expected.embedding_)
+    for wrong, message in (
+        ([], 'below the number of images, 12'),
+        (['--network', 'one', config_file, 'random'], 'a name of its own'),
+        (['--network', 'two', config_file, 'no.pth'], 'no checkpoint no.pth'),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main([*base, *wrong])
+        assert message in capsys.readouterr().err

@@ -142,6 +142,19 @@ def test_tool(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(out)
     width, height = Image.open(out).size
     assert width > 600 and height > 400  # three columns, two rows
+    # untrained, although the config starts from a file that is not there
+    file = dict(type='Pretrained', checkpoint='none.pth', prefix='backbone.')
+    config.model.backbone.init_cfg = file
+    config.dump(tmp_path / 'untrained.py')
+    untrained = ['--network', 'untrained', str(tmp_path / 'untrained.py')]
+    tool.main(
+        [*base, *untrained, 'random', '--images', *files, '--out', str(out)]
+    )
+    assert Image.open(out).size[0] > width
+    network, model, names = tool.read_classifier([*untrained[1:], 'random'])
+    assert network.model is model and names is None
+    assert not model.training and model.head.fc.out_features == 5
+    capsys.readouterr()
     for wrong, message in (
         (['--images', 'none.png'], 'no image none.png'),
         (['--images', *files, '--classes', '1', '2', '3'], '3 for 2 images'),

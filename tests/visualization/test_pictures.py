@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
+from mmssd.visualization.grad_cam import Probe
 from mmssd.visualization.networks import (
     class_names,
     read_images,
@@ -221,6 +222,21 @@ def test_grad_cam_of_networks_without_classes(run, tmp_path, files):
     )
     width, height = Image.open(out).size
     assert width > 1.5 * height
+    # an untrained classifier has one fitted, where there are labelled images
+    whole = Config.fromfile(config)
+    whole.model = dict(
+        type='ImageClassifier',
+        backbone=whole.model.backbone,
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=7, in_channels=32),
+        data_preprocessor=whole.model.data_preprocessor,
+    )
+    whole.dump(tmp_path / 'classifier.py')
+    _, model, names = load_tool('grad_cam').read_classifier(
+        ['untrained', str(tmp_path / 'classifier.py'), 'random']
+    )
+    assert isinstance(model, Probe) and list(names) == ['class0', 'class1']
+    assert model.weight.shape == (2, 32)
 
 
 def test_attention_tool(tmp_path, files, capsys):

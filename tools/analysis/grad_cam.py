@@ -3,7 +3,8 @@ r"""Draw where several networks look on the same images, by Grad-CAM.
 Each network is a classifier with its checkpoint, such as the linear probe of
 a teacher or a student. For a network without classes a linear classifier is
 fitted first, on the frozen features of the labelled images, `bank`, that its
-config names on top or in its KNNProbeHook. By default each map speaks for the
+config names on top or in its KNNProbeHook (an untrained classifier without
+such images speaks for itself). By default each map speaks for the
 class that the network predicts.
 
 Examples:
@@ -28,8 +29,10 @@ from torch import Tensor, nn
 from mmssd.apis.cli import readable_errors
 from mmssd.apis.config import load_config
 from mmssd.evaluation import extract_features
+from mmssd.evaluation.from_config import labelled_sets
 from mmssd.visualization.grad_cam import fit_probe, grad_cam, load_classifier
 from mmssd.visualization.networks import (
+    UNTRAINED,
     Network,
     add_images,
     add_networks,
@@ -78,8 +81,14 @@ def read_classifier(
     name, path, checkpoint, *part = values
     config = load_config(path)
     if config.model.get('head') and not part:
-        model = load_classifier(config, checkpoint)
-        return Network(name, config, model), model, None
+        if checkpoint != UNTRAINED:
+            model = load_classifier(config, checkpoint)
+            return Network(name, config, model), model, None
+        try:
+            labelled_sets(config)
+        except ValueError:  # nothing to fit a better classifier to
+            (network,) = read_networks([values])
+            return network, network.model, None
     (network,) = read_networks([values])
     (bank,) = build_sets(config, ['bank'])
     features, labels = extract_features(network.model, bank, network.part)

@@ -1,20 +1,36 @@
-r"""Draw frozen features in the plane, by t-SNE, coloured by class.
+r"""Draw frozen features of several networks in the plane, by t-SNE.
 
-The config names the labelled images, `query`, on top or in its KNNProbeHook.
+A panel for each network, a point for each image of the set `query` of the
+first config, which names it on top or in its KNNProbeHook, coloured by class.
+Below each title stands the Kullback-Leibler divergence that t-SNE ended with:
+how much of the neighbourhoods is lost in the plane.
 
-Example:
-    python tools/analysis/tsne.py CONFIG CHECKPOINT --picture tsne.png
+Examples:
+    python tools/analysis/tsne.py --out tsne.png \
+        --network OSS OSS_CONFIG oss.pth
+    python tools/analysis/tsne.py --out tsne.png --fraction 0.2 \
+        --network SwAV SWAV_CONFIG swav.pth \
+        --network OSS OSS_CONFIG oss.pth \
+        --network 'its teacher' OSS_CONFIG oss.pth teacher \
+        --network untrained OSS_CONFIG random
 """
 
 import argparse
 import sys
-from pathlib import Path
+
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
 
 from mmssd.apis.cli import readable_errors
-from mmssd.apis.config import load_config
-from mmssd.evaluation import cli, stratified_subset
+from mmssd.evaluation import extract_features, stratified_subset
 from mmssd.evaluation.knn import unit_rows
-from mmssd.visualization.networks import build_sets, class_names
+from mmssd.visualization.networks import (
+    add_networks,
+    build_sets,
+    check_networks,
+    class_names,
+    read_networks,
+)
 from mmssd.visualization.pictures import draw_points
 
 
@@ -24,49 +40,90 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_arguments(parser)
-    parser.add_argument('--picture', required=True, help='PNG to write')
+    add_networks(parser)
+    parser.add_argument('--out', required=True, help='PNG file to write')
     parser.add_argument(
-        '--perplexity', type=float, default=30.0, help='neighbours that count'
+        '--perplexity',
+        type=float,
+        default=30.0,
+        help='neighbours that count (default: 30)',
     )
     parser.add_argument(
         '--fraction', type=float, default=1.0, help='share of every class'
     )
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='of the share and of the first positions (default: 0)',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, default=256, help='images per batch'
+    )
+    parser.add_argument(
+        '--num-workers', type=int, default=0, help='processes that read'
+    )
+    parser.add_argument(
+        '--device', help='cpu, cuda, ...; by default what there is'
+    )
     args = parser.parse_args(argv)
     with readable_errors():
-        from sklearn.manifold import TSNE
+        # mmengine would print every initialised parameter
+        MMLogger.get_current_instance().setLevel('WARNING')
+        draw(args)
+        print(args.out)
 
-        config = load_config(args.config, args.cfg_options)
-        names = class_names(build_sets(config, ['query'])[0])
-        features, labels = cli.read_features(args)['query']
+
+def draw(args: argparse.Namespace) -> None:
+    """Place the points and draw them.
+
+    Raises:
+        ValueError: if two networks have one name, the images have no labels,
+            or they are too few for the perplexity.
+    """
+    from sklearn.manifold import TSNE
+
+    check_networks(args.network)
+    titles = [values[0] for values in args.network]
+    if len(set(titles)) < len(titles):
+        raise ValueError(f'--network {titles}: give each a name of its own')
+    networks = read_networks(args.network)
+    (queries,) = build_sets(networks[0].config, ['query'])
+    panels, chosen = {}, None
+    for network in networks:
+        network.model.to(args.device or get_device())
+        features, labels = extract_features(
+            network.model,
+            queries,
+            network.part,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+        )
+        network.model.to('cpu')
+        if labels is None:
+            raise ValueError(
+                f'--network {network.name}: the query set has no labels '
+                '(gt_label) to colour the points by'
+            )
         rows = stratified_subset(labels, args.fraction, seed=args.seed)
-        features, labels = features[rows], labels[rows]
         if not 1 <= args.perplexity < len(rows):
             raise ValueError(
-                f'--perplexity {args.perplexity}: must be at least 1 and '
+                f'--perplexity {args.perplexity:g}: must be at least 1 and '
                 f'below the number of images, {len(rows)}'
             )
         tsne = TSNE(perplexity=args.perplexity, random_state=args.seed)
-        points = tsne.fit_transform(unit_rows('features', features).numpy())
-        name = Path(args.checkpoint).name if args.checkpoint else 'untrained'
-        draw_points(
-            {f'{args.part}, {Path(args.config).stem}\n{name}': points},
-            labels.numpy(),
-            args.picture,
-            names,
-            f't-SNE of the features of {len(rows)} images, perplexity '
-            f'{args.perplexity:g}',
-        )
-        print(
-            cli.describe(
-                args,
-                images=len(rows),
-                perplexity=args.perplexity,
-                kl_divergence=float(tsne.kl_divergence_),
-                picture=args.picture,
-            )
-        )
+        unit = unit_rows('features', features[rows])
+        points = tsne.fit_transform(unit.numpy())
+        title = f'{network.name}\ndivergence {tsne.kl_divergence_:.2f}'
+        panels[title], chosen = points, labels[rows].numpy()
+    draw_points(
+        panels,
+        chosen,
+        args.out,
+        class_names(queries),
+        f't-SNE of the features of {len(chosen)} images, perplexity '
+        f'{args.perplexity:g}',
+    )
 
 
 if __name__ == '__main__':
