@@ -68,6 +68,7 @@ class BuildWithMim(build_py):
 openmmlab = read_requirements('openmmlab')
 tests = read_requirements('tests')
 timm = ['timm']
+grad_cam = ['grad-cam']
 
 setup(
     name='mmssd',
@@ -104,8 +105,9 @@ setup(
     extras_require={
         'openmmlab': openmmlab,
         'timm': timm,
+        'grad-cam': grad_cam,
         'tests': tests,
-        'all': [*openmmlab, *timm, *tests],
+        'all': [*openmmlab, *timm, *grad_cam, *tests],
     },
     zip_safe=False,
 )

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,43 @@ def test_extras(metadata):
     assert {'onedl-mmcv', 'onedl-mmpretrain'} <= openmmlab
     assert {'pytest', 'ruff'} <= tests
     assert {Requirement(r).name for r in extras['all']} >= openmmlab | tests
+
+
+def test_extras_are_told_of(metadata):
+    text = (ROOT / 'docs/install.md').read_text()
+    listed = re.findall(r'^\| `([\w-]+)` \| ', text, re.MULTILINE)
+    for extra in metadata['extras_require']:
+        assert extra in listed, extra
+    pinned = {r.name for path in FILES for r in read(path)}
+    for requirement in metadata['extras_require']['all']:
+        assert Requirement(requirement).name in pinned
+
+
+def test_what_tests_are_skipped_without_is_installed():
+    """A test that the set-up always skips shows nothing."""
+    modules = {
+        name
+        for path in (ROOT / 'tests').rglob('*.py')
+        for name in re.findall(
+            r"importorskip\(\s*'(\w+)", path.read_text(encoding='utf-8')
+        )
+    }
+    assert 'pytorch_grad_cam' in modules
+    pins = {r.name: r.specifier for path in FILES for r in read(path)}
+    brought = {
+        Requirement(text).name
+        for name in pins
+        for text in requires(name) or []
+        if 'extra ==' not in text
+    }
+    known = packages_distributions()
+    for module in modules:
+        assert set(known[module]) & {*pins, *brought}, module
+    # what it brings along is pinned, too, where flavours could clash
+    for requirement in map(Requirement, requires('grad-cam')):
+        if 'opencv' in requirement.name:
+            (pin,) = pins[requirement.name]
+            assert pin.version in requirement.specifier
 
 
 def test_make_help_lists_every_target():
