@@ -182,6 +182,8 @@ def test_recipes_of_disco():
         ]
         for part in data:
             assert part.pipeline[2].scale == [(1333, 400), (1333, 800)]
+            # mmdet would ignore boxes below 32 px, detectron2 does not
+            assert part.filter_cfg == dict(filter_empty_gt=True)
         assert config.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
 
 

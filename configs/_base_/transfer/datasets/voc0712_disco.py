@@ -1,4 +1,5 @@
-# DisCo: short side 400 to 800 in training, 800 in the test.
+# DisCo: short side 400 to 800 in training, 800 in the test. As in detectron2
+# all boxes count, however small, and images without any are left out.
 _base_ = 'mmdet::_base_/datasets/voc0712.py'
 
 train_pipeline = [
@@ -23,7 +24,11 @@ train_dataloader = dict(
     dataset=dict(
         dataset=dict(
             datasets=[
-                dict(part, pipeline=train_pipeline)
+                dict(
+                    part,
+                    pipeline=train_pipeline,
+                    filter_cfg=dict(filter_empty_gt=True),
+                )
                 for part in _base_.train_dataloader.dataset.dataset.datasets
             ]
         )
