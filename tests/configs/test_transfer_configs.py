@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import DefaultScope
@@ -12,6 +13,7 @@ from mmpretrain.registry import MODELS
 from mmssd.apis.config import load_config
 from mmssd.apis.export import export_backbone
 from mmssd.apis.transfer import prove_initialisation
+from mmssd.visualization.views import build_on_meta
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSE = sorted(
@@ -156,6 +158,68 @@ def test_the_student_arrives(path, files):
         count = len(MODELS.build(STUDENTS[name]).state_dict())
     assert f'{count} of its {count} tensors used' in statement
     assert 'features equal to those of the pretrained network' in statement
+
+
+# --- classification, features, small sets: the keys alone -------------------
+
+FAMILIES = ('oss', 'seed', 'disco', 'compress', 'baselines', 'visual_priors')
+OTHERS = {}
+for path in sorted((ROOT / 'configs/transfer').glob('*/*.py')):
+    if path not in DENSE:
+        OTHERS.setdefault(student_of(path), []).append(path)
+
+
+def shapes_of(config):
+    """Name and shape of every tensor of a config's backbone."""
+    backbone = dict(config.model.backbone)
+    backbone.pop('init_cfg', None)
+    scope = config.get('default_scope')
+    built = build_on_meta(Config(dict(default_scope=scope, model=backbone)))
+    return {key: tuple(v.shape) for key, v in built.state_dict().items()}
+
+
+def pretrainings_of(student):
+    """A config of each family that trains a student, as far as there are."""
+    name = student.replace('-large', '')
+    families = ('demo',) if student == 'resnet18w4' else FAMILIES
+    for family in families:
+        for path in sorted((ROOT / 'configs' / family).glob('*.py')):
+            if f'{path.stem.split("_")[1]}-'.startswith(f'{name}-'):
+                yield path
+                break
+
+
+def test_other_transfers_cover_the_students():
+    assert set(OTHERS) == {*STUDENTS, 'resnet50', 'resnet18w4'}
+    kinds = {path.parent.name for paths in OTHERS.values() for path in paths}
+    assert kinds == {'linear', 'semi-supervised', 'features', 'small'}
+    assert sum(map(len, OTHERS.values())) + len(DENSE) == len(
+        list((ROOT / 'configs/transfer').rglob('*.py'))
+    )
+
+
+@pytest.mark.parametrize('student', sorted(OTHERS))
+def test_other_transfers_use_every_key_of_the_student(student):
+    if student == 'regnety-600mf':
+        pytest.importorskip('timm')
+    expected = {
+        path.parent.name: shapes_of(load_config(path))
+        for path in pretrainings_of(student)
+    }
+    first = next(iter(expected.values()))
+    assert len(first) > 60
+    assert all(shapes == first for shapes in expected.values())
+    # one build for each backbone that is written differently
+    built = {}
+    for path in OTHERS[student]:
+        config = load_config(path)
+        written = repr((config.default_scope, config.model.backbone))
+        if written not in built:
+            built[written] = shapes_of(config)
+        assert built[written] == first, path.stem
+        if path.parent.name in ('linear', 'semi-supervised'):
+            file = config.model.backbone.init_cfg
+            assert (file.type, file.prefix) == ('Pretrained', 'backbone.')
 
 
 def test_recipes_of_disco():
