@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -20,11 +20,20 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from mmpretrain.registry import DATASETS, HOOKS, LOOPS
+from mmpretrain.structures import DataSample
 from PIL import Image
 from torch import Tensor, nn
 
 from mmssd.datasets.array_dataset import ArrayDataset
-from mmssd.models.utils.step import NETWORKS
+from mmssd.evaluation.features import unwrap
+from mmssd.models.distillers.distill_classifier import (
+    DistillClassifier,
+    count_classes,
+)
+from mmssd.models.distillers.distiller import Distiller
+from mmssd.models.distillers.encodings import merge_needs, run_backbone
+from mmssd.models.utils.plan import Duration
+from mmssd.models.utils.step import NETWORKS, Needs
 from mmssd.version import __version__
 
 MEAN = [123.675, 116.28, 103.53]
@@ -43,25 +52,36 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def reset_peak() -> None:
-    """Forget the most memory that was in use so far, where possible."""
+def reset_peak() -> int:
+    """Forget the most memory that was in use so far, where possible.
+
+    Returns:
+        Bytes of the GPU that are allocated now, for :func:`peak_mib`; 0
+        without one.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-        return
+        return torch.cuda.memory_allocated()
     try:
         Path('/proc/self/clear_refs').write_text('5')
     except OSError:
         pass
+    return 0
 
 
-def peak_mib() -> float | None:
+def peak_mib(before: int = 0) -> float | None:
     """Return the most memory in use since :func:`reset_peak`, in MiB.
 
-    Of the GPU what torch allocated; else of this process what was resident,
-    ``None`` where the system does not tell.
+    Of the GPU what torch allocated beyond what was there before: all sides
+    of a comparison keep their models and optimizers there. Of the CPU what
+    was resident of this process, which has those of all sides in it; ``None``
+    where the system does not tell.
+
+    Args:
+        before: what :func:`reset_peak` returned.
     """
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     try:
         lines = Path('/proc/self/status').read_text().splitlines()
     except OSError:
@@ -72,7 +92,7 @@ def peak_mib() -> float | None:
 
 def summarise(
     seconds: dict[str, list[float]],
-    steps: int,
+    steps: int | dict[str, int],
     images: int,
     base: str = 'limit',
     peaks: dict[str, list[float]] | None = None,
@@ -82,30 +102,41 @@ def summarise(
     Args:
         seconds: of each round, by what was measured; all took the same
             rounds.
-        steps: per round.
+        steps: per round, of all or by name.
         images: per step.
         base: what the others are compared with, round by round.
         peaks: MiB of each round.
 
     Returns:
-        By name ``median_ms``, ``least_ms``, ``most_ms`` of a step,
-        ``images_per_s`` of the median, ``ratio`` (median over the rounds of
-        its time over that of the base) and ``peak_mib``.
+        By name ``steps``, ``median_ms``, ``least_ms``, ``most_ms`` of a
+        step, ``images_per_s`` of the median, ``peak_mib``, and two ratios to
+        the base: ``ratio_of_medians``, and ``median_of_ratios``, which are
+        taken round by round.
     """
+    if isinstance(steps, int):
+        steps = dict.fromkeys(seconds, steps)
+    milliseconds = {
+        name: [1000 * value / steps[name] for value in values]
+        for name, values in seconds.items()
+    }
     rows = {}
-    for name, values in seconds.items():
-        times = [1000 * value / steps for value in values]
-        ratio = None
+    for name, times in milliseconds.items():
+        of_medians = of_ratios = None
         if base in seconds:
-            pairs = zip(values, seconds[base], strict=True)
-            ratio = median(value / other for value, other in pairs)
+            others = milliseconds[base]
+            of_medians = median(times) / median(others)
+            of_ratios = median(
+                time / other for time, other in zip(times, others, strict=True)
+            )
         found = [p for p in (peaks or {}).get(name, ()) if p is not None]
         rows[name] = dict(
+            steps=steps[name],
             median_ms=median(times),
             least_ms=min(times),
             most_ms=max(times),
             images_per_s=1000 * images / median(times),
-            ratio=ratio,
+            ratio_of_medians=of_medians,
+            median_of_ratios=of_ratios,
             peak_mib=max(found) if found else None,
         )
     return rows
@@ -119,6 +150,7 @@ def measure(
     base: str = 'limit',
     before: dict[str, Callable[[], None]] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    counts: dict[str, int] | None = None,
 ) -> dict[str, dict]:
     """Time functions in rounds, in turn, after one round of warming up.
 
@@ -131,26 +163,28 @@ def measure(
         before: what has to happen before a round of some of them, untimed.
         clock: in seconds; ``time.process_time`` counts what the processor
             spent on this process, also where others keep it busy.
+        counts: steps in a round of those that need another number.
 
     Returns:
         See :func:`summarise`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     peaks: dict[str, list[float]] = {name: [] for name in timed}
+    number = {**dict.fromkeys(timed, steps), **(counts or {})}
     for index in range(rounds + 1):
         for name, function in timed.items():
             if before and name in before:
                 before[name]()
-            reset_peak()
+            resident = reset_peak()
             _wait()
             start = clock()
-            for _ in range(steps):
+            for _ in range(number[name]):
                 function()
             _wait()
             if index:
                 seconds[name].append(clock() - start)
-                peaks[name].append(peak_mib())
-    return summarise(seconds, steps, images, base, peaks)
+                peaks[name].append(peak_mib(resident))
+    return summarise(seconds, number, images, base, peaks)
 
 
 class Parts:
@@ -205,7 +239,7 @@ class Parts:
 
 
 def watch_model(parts: Parts, model: nn.Module, wrapper: object) -> None:
-    """Time the parts of a step of a :class:`Distiller`.
+    """Time the parts of a step of a distiller.
 
     Args:
         parts: where the seconds go.
@@ -213,10 +247,14 @@ def watch_model(parts: Parts, model: nn.Module, wrapper: object) -> None:
         wrapper: the optimizer wrapper.
     """
     parts.watch(model.data_preprocessor, 'forward', 'views')
-    parts.watch(model, 'encode', lambda name, *_, **__: f'{name} forward')
-    for name, head in model.heads.items():
+    if isinstance(model, DistillClassifier):
+        parts.watch(model, '_classify', 'student forward and labels')
+        parts.watch(model, '_teach', 'teacher forward')
+    else:
+        parts.watch(model, 'encode', lambda name, *_, **__: f'{name} forward')
+    for name, head in objectives(model).items():
         parts.watch(head, 'loss', f'head {name}')
-    if model.momentum is not None:
+    if getattr(model, 'momentum', None) is not None:
         parts.watch(model.momentum, 'update', 'momentum update')
     parts.watch(wrapper, 'backward', 'backward')
     parts.watch(wrapper, 'step', 'optimizer')
@@ -231,12 +269,13 @@ def measure_parts(
     """Return milliseconds a step of each part of a real training.
 
     Args:
-        loop: of a runner whose model is a :class:`Distiller`.
-        steps: to average over.
+        loop: of a runner whose model is a distiller.
+        steps: to average over, at least.
         clock: see :func:`measure`.
     """
     runner, parts = loop.runner, Parts(clock)
-    loop.drain()
+    loop.settle(loop.advance)
+    steps = loop.whole(steps)
     watch_model(parts, runner.model, runner.optim_wrapper)
     parts.watch(runner, 'call_hook', 'hooks')
     try:
@@ -259,44 +298,148 @@ def measure_parts(
 # --- networks alone ---------------------------------------------------------
 
 
-def run_networks(model: nn.Module, views: list[Tensor]) -> Tensor:
-    """Run each network as the heads need it; return a scalar to derive.
+def objectives(model: nn.Module) -> nn.ModuleDict:
+    """Return the heads of a distiller, by name.
+
+    Raises:
+        ValueError: if the model is none.
+    """
+    if isinstance(model, DistillClassifier):
+        return model.distill_heads
+    if isinstance(model, Distiller):
+        return model.heads
+    raise ValueError(
+        f'the model of the config is {type(model).__name__}: measured are '
+        'Distiller and DistillClassifier, where objectives stand beside '
+        'networks'
+    )
+
+
+def set_midway(model: nn.Module) -> None:
+    """Let a distiller do what it does in the midst of a training.
+
+    What begins or ends after some iterations (queues, frozen prototypes,
+    warm-ups) has done so, and a strength that follows the progress of the
+    training is that of its end.
+
+    Args:
+        model: changed in place.
+    """
+    for head in objectives(model).values():
+        for name, value in vars(head).items():
+            if isinstance(value, Duration):
+                setattr(head, name, Duration(0, name))
+        if getattr(head, 'alpha', None) == 'dann':
+            head.alpha = 1.0
+
+
+def loss_inputs(model: nn.Module, views: list[Tensor]) -> dict:
+    """Return what a distiller's ``forward`` takes for a training step.
+
+    Args:
+        model: a distiller.
+        views: of the images; a classifier takes the first alone.
+
+    Returns:
+        ``inputs``, and ``data_samples`` with what the objectives look at:
+        the number of each image, and a label of a classifier.
+    """
+    classifier = isinstance(model, DistillClassifier)
+    classes = count_classes(model.head) if classifier else None
+    rows = [getattr(h, 'num_images', None) for h in objectives(model).values()]
+    known = min((n for n in rows if n), default=len(views[0]))
+    samples = []
+    for index in range(len(views[0])):
+        sample = DataSample(metainfo=dict(sample_idx=index % known))
+        if classifier:
+            sample.set_gt_label(index % (classes or 1))
+        samples.append(sample.to(views[0].device))
+    return dict(inputs=views[0] if classifier else views, data_samples=samples)
+
+
+def _classifier_outputs(model: DistillClassifier, images: Tensor) -> list:
+    heads = [head for head in model.distill_heads.values() if head.active]
+    needs = merge_needs([head.needs for head in heads] or [Needs()])
+    trained = torch.is_grad_enabled() and not model.freeze_backbone
+    with torch.set_grad_enabled(trained):
+        output, taps = run_backbone(model.backbone, images, needs.student)
+    scores = model.head(model.neck(output) if model.with_neck else output)
+    if needs.teacher:
+        model._teach(images, needs.teacher)
+    outputs = [scores, *taps]
+    if 'feature_maps' in needs.student:
+        outputs += output if isinstance(output, tuple) else (output,)
+    return outputs
+
+
+def run_networks(model: nn.Module, views: list[Tensor]) -> list[Tensor]:
+    """Run each network as the heads need it.
 
     Heads get nothing, so what is left is the networks' own cost.
 
     Args:
-        model: a :class:`Distiller`.
+        model: a distiller.
         views: as it gets them.
+
+    Returns:
+        What heads would derive by.
     """
+    if isinstance(model, DistillClassifier):
+        outputs = _classifier_outputs(model, views[0])
+        return [output for output in outputs if output.requires_grad]
     num_global = model._count_global(views)
-    total = views[0].new_zeros(())
+    outputs = []
     for name in NETWORKS:
         found = model.encode(name, views, num_global)
         if found is None:
             continue
-        outputs = [
+        outputs += [
             *found.embeddings,
             *found.dropout_embeddings,
             *(() if found.embeddings else found.features),
             *(m for maps in found.feature_maps for m in maps or ()),
             *(m for maps in found.pre_relu_maps for m in maps or ()),
         ]
-        for output in outputs:
-            if output is not None and output.requires_grad:
-                total = total + output.float().square().mean()
-    return total
+    return [o for o in outputs if o is not None and o.requires_grad]
+
+
+class _Given(torch.autograd.Function):
+    """Zero, whose derivatives are given."""
+
+    @staticmethod
+    def forward(ctx, gradients, *outputs):
+        ctx.gradients = gradients
+        return outputs[0].new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        # a factor that scales the loss would be a pass over the maps
+        return None, *ctx.gradients
 
 
 class NetworksAlone(nn.Module):
-    """:func:`run_networks` as a module, for data-parallel wrappers."""
+    """:func:`run_networks` with the gradients that heads would send back.
+
+    They are drawn once, so that no time is spent on what heads do: where an
+    objective looks at whole maps, any function of them costs about as much.
+
+    Args:
+        model: a distiller.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.gradients: list[Tensor] | None = None
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        """Return the scalar."""
-        return run_networks(self.model, views)
+        """Return a scalar to derive."""
+        outputs = run_networks(self.model, views)
+        if self.gradients is None:
+            self.gradients = [
+                torch.randn_like(output) / output.numel() for output in outputs
+            ]
+        return _Given.apply(self.gradients, *outputs)
 
 
 # --- images -----------------------------------------------------------------
@@ -511,12 +654,39 @@ class SteppedTrainLoop(IterBasedTrainLoop):
         self.runner.model.train()
         self.run_iter(next(self.dataloader_iterator))
 
-    def drain(self) -> None:
-        """Throw away what workers have prepared in the meantime."""
+    def fetch(self) -> None:
+        """Read a batch, and do nothing with it."""
+        next(self.dataloader_iterator)
+
+    @property
+    def ahead(self) -> int:
+        """Batches that workers prepare before they are asked for."""
         loader = self.dataloader
-        ahead = loader.num_workers * (loader.prefetch_factor or 0)
-        for _ in range(ahead):
-            next(self.dataloader_iterator)
+        return loader.num_workers * (loader.prefetch_factor or 0)
+
+    def settle(self, function: Callable[[], None]) -> None:
+        """Come from a pause to what a long training is like.
+
+        What workers have prepared in the meantime is thrown away. Then all
+        of them begin at once, so as many steps follow before they are in
+        the rhythm of the training.
+
+        Args:
+            function: does a step, such as :meth:`advance`.
+        """
+        for _ in range(self.ahead):
+            self.fetch()
+        for _ in range(self.ahead):
+            function()
+
+    def whole(self, steps: int) -> int:
+        """Return at least so many steps, a multiple of the workers.
+
+        Workers that began together deliver together: fewer steps would be
+        one batch of a worker, however many there are.
+        """
+        workers = max(self.dataloader.num_workers, 1)
+        return -(-steps // workers) * workers
 
 
 def stepped_loop(
@@ -524,7 +694,9 @@ def stepped_loop(
 ) -> SteppedTrainLoop:
     """Start the training of a config, up to its first iteration.
 
-    Checkpoints and probes are left out; all other hooks are there.
+    Checkpoints and probes are left out; all other hooks are there. Images
+    never end: mmengine waits seconds where an epoch does. The model is as in
+    the midst of a training, see :func:`set_midway`.
 
     Args:
         cfg: complete; not changed.
@@ -540,6 +712,9 @@ def stepped_loop(
     cfg.log_level = 'ERROR'
     cfg.train_cfg = ConfigDict(type='SteppedTrainLoop', max_iters=FOREVER)
     cfg.param_scheduler = None
+    cfg.train_dataloader.sampler = ConfigDict(
+        type='InfiniteSampler', shuffle=True
+    )
     cfg.setdefault('default_hooks', ConfigDict()).checkpoint = None
     cfg.custom_hooks = [
         hook
@@ -551,6 +726,9 @@ def stepped_loop(
     configs.set_dataloaders(cfg)
     configs.disable_validation(cfg)
     runner = build_runner(cfg)
+    model = unwrap(runner.model)
+    if isinstance(model, (Distiller, DistillClassifier)):
+        set_midway(model)
     runner.train()
     return runner.train_loop
 
@@ -643,6 +821,7 @@ def peer_configs(
     batch: int,
     dataset: dict,
     load: Sequence[dict] = (),
+    fit: Sequence[dict] = (),
     prototypes: int = 3000,
     queue: int = 4096,
     hidden: int = 2048,
@@ -662,6 +841,8 @@ def peer_configs(
         batch: images per step.
         dataset: config without pipeline.
         load: transforms that read a file, if need be.
+        fit: ours alone, where images are not of one size: views are made of
+            a whole batch.
         prototypes: K of SwAV.
         queue: K of MoCo.
         hidden: width of the projector inside.
@@ -682,7 +863,7 @@ def peer_configs(
         if queue % batch:
             raise ValueError(
                 f'--peers moco: a queue of {queue} is no multiple of the '
-                f'batch of {batch}, as mmpretrain demands: set --batch-sizes '
+                f'batch of {batch}, as mmpretrain demands: set --batch-size '
                 'or --queue'
             )
     plain = dict(type='SelfSupDataPreprocessor', mean=MEAN, std=STD)
@@ -776,7 +957,7 @@ def peer_configs(
     )
     amp = dict(wrapper, type='AutocastOptimWrapper')
     slow = dict(dataset, pipeline=_peer_pipeline(views, load))
-    fast = dict(dataset, pipeline=[*load, dict(type='PackImage')])
+    fast = dict(dataset, pipeline=[*load, *fit, dict(type='PackImage')])
     return {
         name: Config(
             dict(
@@ -825,10 +1006,13 @@ def count_communication(
 
     The forward pass runs once, as the first of W processes, with collectives
     that do nothing; gradients are those of the trained parameters, in
-    float32.
+    float32. Counted are all_gather, all_reduce and broadcast of the forward
+    pass, which is what the objectives call; not those of a backward pass
+    (SyncBN has a sum there), nor reduce_scatter and all_to_all, which nothing
+    here calls.
 
     Args:
-        model: a :class:`Distiller` on the CPU.
+        model: a distiller on the CPU.
         views: as it gets them.
         processes: W.
 
@@ -868,7 +1052,7 @@ def count_communication(
     try:
         for kind, function in kept.items():
             setattr(dist, kind, watched(kind, function))
-        model(views, mode='loss')
+        model(**loss_inputs(model, views), mode='loss')
     finally:
         for kind, function in kept.items():
             setattr(dist, kind, function)
@@ -879,18 +1063,30 @@ def count_communication(
 # --- where ------------------------------------------------------------------
 
 
+def _cpu_model(text: str) -> str:
+    """Name of the first processor; virtual machines shorten it to a brand."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(':')
+        found.setdefault(key.strip(), value.strip())
+    numbers = [
+        f'{name} {found[key]}'
+        for name, key in (
+            ('family', 'cpu family'),
+            ('model', 'model'),
+            ('stepping', 'stepping'),
+        )
+        if key in found
+    ]
+    name = found['model name']
+    return f'{name} ({", ".join(numbers)})' if numbers else name
+
+
 def machine() -> dict:
     """Return what was measured on: processor, GPU, threads, versions."""
     cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-        cpu = next(
-            line.partition(':')[2].strip()
-            for line in lines
-            if line.startswith('model name')
-        )
-    except (OSError, StopIteration):
-        pass
+    with suppress(OSError, KeyError):
+        cpu = _cpu_model(Path('/proc/cpuinfo').read_text())
     gpu = torch.cuda.is_available()
     return dict(
         cpu=cpu,

@@ -40,47 +40,129 @@ def tool():
     return module
 
 
-def prepare(tool, arguments, folder):
+def prepare(tool, arguments, folder, model=None):
+    """What is timed; models that are built go into a list, if given."""
     args = tool.parse_args(arguments)
     cfg = tool.load(args, args.batch_size[0], str(folder))
-    return tool.prepare(args, cfg)
+    build = tool.build
+
+    def keep(*args):
+        model.append(build(*args))
+        return model[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        if model is not None:
+            patch.setattr(tool, 'build', keep)
+        return tool.prepare(args, cfg)
 
 
-def calls_of(function, monkeypatch):
-    """Shapes of the inputs of all convolutions and linear layers."""
+LAYERS = (torch.nn.Conv2d, torch.nn.BatchNorm1d, torch.nn.Linear)
+
+
+def calls_of(function, model, monkeypatch):
+    """Shapes of the inputs of all layers of the networks."""
     seen = []
+    heads = set(benchmark.objectives(model).modules())
 
     def spy(name, wrapped):
         def count(self, x):
-            seen.append((name, tuple(x.shape), torch.is_grad_enabled()))
+            if self not in heads:
+                seen.append((name, tuple(x.shape), torch.is_grad_enabled()))
             return wrapped(self, x)
 
         return count
 
     with monkeypatch.context() as patch:
-        for kind in (torch.nn.Conv2d, torch.nn.BatchNorm1d):
+        for kind in LAYERS:
             patch.setattr(kind, 'forward', spy(kind.__name__, kind.forward))
         function()
     return seen
 
 
-@pytest.mark.parametrize(
-    'arguments',
-    [
-        [str(DEMO), '--batch-size', '4'],
+def demo(method):
+    return str(next((ROOT / 'configs/demo').glob(f'{method}_resnet18w4*.py')))
+
+
+CRD = ROOT / 'configs/baselines/crd_resnet18-swav-resnet50_8xb32-130e_in1k.py'
+DANN = ROOT / 'configs/oss/oss_resnet18-resnet50_dann_8xb32-coslr-800e_in1k.py'
+KD = ROOT / 'configs/disco/kd_resnet18-resnet50_8xb32-steplr-100e_in1k.py'
+OFD = ROOT / 'configs/demo'
+OFD /= 'ofd_resnet18w8-resnet18w8_1xb50-coslr-30e_garments-50.py'
+SMALL = ['--batch-size', '4', '--views']
+METHODS = dict(
+    online=([str(DEMO), '--batch-size', '4'], 'Linear'),
+    frozen=(
         [str(PAPER), '--batch-size', '2', '--views', '2x64', '2x32'],
-        [str(MOCO), '--batch-size', '4'],
-    ],
-    ids=['online', 'frozen', 'momentum'],
+        'BatchNorm1d',
+    ),
+    momentum=([str(MOCO), '--batch-size', '4'], 'Linear'),
+    seed=([demo('seed'), '--batch-size', '4'], 'Linear'),
+    disco=([demo('disco'), '--batch-size', '4'], 'Linear'),
+    crd=(
+        [str(CRD), *SMALL, '1x32', '--cfg-options']
+        + ['model.heads.contrast.num_images=3']
+        + ['model.heads.contrast.num_noise=5'],
+        'Conv2d',
+    ),
+    dann=([str(DANN), *SMALL, '2x32'], 'Linear'),
+    kd=([str(KD), *SMALL, '1x32'], 'Linear'),
+    ofd=([str(OFD), *SMALL, '1x32'], 'Linear'),
+)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'kind'), METHODS.values(), ids=METHODS.keys()
 )
 def test_limit_and_step_run_the_same_layers(
-    tool, monkeypatch, arguments, tmp_path
+    tool, monkeypatch, arguments, kind, tmp_path
 ):
-    timed = prepare(tool, arguments, tmp_path)
-    limit = calls_of(timed['limit'], monkeypatch)
-    step = calls_of(timed['step'], monkeypatch)
-    assert len(limit) >= 40
+    """Of backbones, projectors and classifiers; those of heads apart."""
+    models = []
+    timed = prepare(tool, arguments, tmp_path, models)
+    limit = calls_of(timed['limit'], models[0], monkeypatch)
+    step = calls_of(timed['step'], models[0], monkeypatch)
+    assert len(limit) >= 20
+    assert kind in {name for name, *_ in limit}
     assert sorted(limit) == sorted(step)
+
+
+def test_the_limit_gets_ready_made_gradients(tool, tmp_path):
+    """Where an objective reads whole maps, no function of them is taken."""
+    config = (
+        ROOT / 'configs/disco/at_resnet18-resnet50_8xb32-coslr-200e_in1k.py'
+    )
+    arguments = [str(config), '--batch-size', '2', '--views', '2x32']
+    models = []
+    prepare(tool, arguments, tmp_path, models)
+    (model,) = models
+    views = [torch.randn(2, 3, 32, 32) for _ in range(2)]
+    networks = benchmark.NetworksAlone(model)
+    networks(views)
+    first = [gradient.clone() for gradient in networks.gradients]
+    weights = list(model.backbone.parameters())
+    found = torch.autograd.grad(networks(views), weights)
+    outputs = benchmark.run_networks(model, views)
+    assert len({output.shape[1:] for output in outputs}) > 1  # several maps
+    expected = torch.autograd.grad(outputs, weights, first)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert any(gradient.abs().sum() > 0 for gradient in found)
+    function = networks(views).grad_fn
+    assert type(function).__name__ == '_GivenBackward'
+
+
+def test_a_run_is_in_the_midst_of_a_training_as_a_step_is(tool, tmp_path):
+    """Queues are in use, prototypes train, also where epochs are long."""
+    args = tool.parse_args([str(DEMO), *TINY])
+    cfg = tool.load(args, 4, str(tmp_path))
+    head = cfg.model.heads.clustering
+    head.queue_start, head.freeze_prototypes = dict(epochs=9), 10**6
+    loop = benchmark.stepped_loop(cfg, tmp_path, 'midway')
+    step = tool.build(cfg, torch.device('cpu'))
+    for model in (loop.runner.model, step):
+        head = model.heads['clustering']
+        assert head.queue_start.iterations == 0
+        assert head.freeze_prototypes.iterations == 0
 
 
 # --- arithmetic -------------------------------------------------------------
@@ -95,19 +177,29 @@ def test_medians_ratios_and_throughput():
         peaks=dict(limit=[None, None, None], step=[5.0, 9.0, 7.0]),
     )
     assert rows['limit'] == dict(
+        steps=2,
         median_ms=pytest.approx(150),
         least_ms=pytest.approx(100),
         most_ms=pytest.approx(200),
         images_per_s=pytest.approx(8 / 0.15),
-        ratio=1.0,
+        ratio_of_medians=1.0,
+        median_of_ratios=1.0,
         peak_mib=None,
     )
-    # by round 1.1, 0.9, 2.0: not the ratio of the medians, 1.2
-    assert rows['step']['ratio'] == pytest.approx(1.1)
+    # by round 1.1, 0.9, 2.0
+    assert rows['step']['median_of_ratios'] == pytest.approx(1.1)
+    assert rows['step']['ratio_of_medians'] == pytest.approx(1.2)
     assert rows['step']['median_ms'] == pytest.approx(180)
     assert rows['step']['peak_mib'] == 9.0
     alone = benchmark.summarise(dict(run=[0.1]), 1, 8)
-    assert alone['run']['ratio'] is None
+    assert alone['run']['median_of_ratios'] is None
+    # other steps in a round: 0.1 and 0.05 s each
+    rows = benchmark.summarise(
+        dict(limit=[0.2], run=[0.2]), dict(limit=2, run=4), 8
+    )
+    assert rows['run']['median_ms'] == pytest.approx(50)
+    assert rows['run']['ratio_of_medians'] == pytest.approx(0.5)
+    assert rows['run']['median_of_ratios'] == pytest.approx(0.5)
 
 
 def test_rounds_go_in_turn_after_one_of_warming_up():
@@ -118,9 +210,11 @@ def test_rounds_go_in_turn_after_one_of_warming_up():
         steps=3,
         images=1,
         before=dict(run=lambda: calls.append('d')),
+        counts=dict(run=4),
     )
-    assert ''.join(calls) == 3 * 'llldrrr' or ''.join(calls) == ('llldrrr' * 3)
-    assert set(rows) == {'limit', 'run'}
+    # one round to warm up, two that count
+    assert ''.join(calls) == 'llldrrrrllldrrrrllldrrrr'
+    assert [rows[name]['steps'] for name in ('limit', 'run')] == [3, 4]
 
 
 def test_another_clock():
@@ -143,6 +237,83 @@ def test_peak_of_memory():
     assert 384 < after - before < 576
     benchmark.reset_peak()
     assert benchmark.peak_mib() < after - 384
+
+
+def test_peak_on_a_gpu_leaves_out_what_was_there(monkeypatch):
+    cuda = dict(
+        is_available=lambda: True,
+        synchronize=lambda: None,
+        reset_peak_memory_stats=lambda: None,
+        memory_allocated=lambda: 300 * 2**20,  # other sides' models
+        max_memory_allocated=lambda: 420 * 2**20,
+    )
+    for name, function in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    rows = benchmark.measure(dict(limit=lambda: None), 1, 1, 1)
+    assert rows['limit']['peak_mib'] == 120
+
+
+class SleepyImages(torch.utils.data.Dataset):
+    """Every image takes its time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __len__(self):
+        return 10**6
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return index
+
+
+def loop_over(loader):
+    loop = object.__new__(benchmark.SteppedTrainLoop)
+    loop.__dict__['_dataloader'] = loop.dataloader = loader
+    loop.dataloader_iterator = iter(loader)
+    return loop
+
+
+@pytest.mark.filterwarnings('ignore:This DataLoader will create')
+def test_workers_are_timed_in_their_rhythm():
+    """Four that sleep 0.3 s for a batch: 0.075 s a step, not 0.3 / 3."""
+    loader = torch.utils.data.DataLoader(
+        SleepyImages(0.3), batch_size=1, num_workers=4
+    )
+    loop = loop_over(loader)
+    assert loop.ahead == 8
+    assert [loop.whole(steps) for steps in (1, 3, 4, 5)] == [4, 4, 4, 8]
+    rows = benchmark.measure(
+        dict(data=loop.fetch),
+        rounds=2,
+        steps=3,
+        images=1,
+        before=dict(data=lambda: loop.settle(loop.fetch)),
+        counts=dict(data=loop.whole(3)),
+    )
+    assert rows['data']['median_ms'] == pytest.approx(75, rel=0.2)
+    alone = loop_over(torch.utils.data.DataLoader(SleepyImages(0)))
+    assert (alone.ahead, alone.whole(3)) == (0, 3)
+
+
+def test_images_never_end(tool, tmp_path, monkeypatch):
+    """mmengine sleeps at the end of an epoch."""
+    args = tool.parse_args([str(DEMO), *TINY])
+    cfg = tool.load(args, 4, str(tmp_path))
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    loop = benchmark.stepped_loop(cfg, tmp_path, 'endless')
+    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('waits'))
+    for _ in range(9):  # two epochs
+        loop.fetch()
+
+
+def test_whole_name_of_the_processor():
+    text = 'processor : 0\ncpu family : 25\nmodel\t\t: 17\n'
+    text += 'model name : AMD EPYC\nstepping : 1\n\nmodel : 18\n'
+    assert benchmark._cpu_model(text) == (
+        'AMD EPYC (family 25, model 17, stepping 1)'
+    )
+    assert benchmark._cpu_model('model name : Arm 9\n') == 'Arm 9'
 
 
 def test_parts_add_up_and_leave_no_trace():
@@ -296,7 +467,10 @@ def test_measures_a_real_training(tool, tmp_path, capsys):
     for name, row in results.items():
         assert 0 < row['least_ms'] <= row['median_ms'] <= row['most_ms']
         assert f'{row["median_ms"]:.1f}' in printed, name
-    assert results['limit']['ratio'] == 1.0
+    assert results['limit']['ratio_of_medians'] == 1.0
+    step = results['step']
+    ratios = f' {step["ratio_of_medians"]:.3f}, {step["median_of_ratios"]:.3f}'
+    assert ratios in printed and 'of medians, median by rounds' in printed
     parts = case['parts']
     assert {
         'views',
@@ -340,7 +514,7 @@ def test_an_adapter_for_other_code(tool, tmp_path):
     arguments += ['1', '--adapter', str(adapter), '--out', str(out)]
     tool.main([*arguments, '--checkout', str(tmp_path / 'checkout')])
     (case,) = json.loads(out.read_text())['cases']
-    assert case['results']['adapter']['ratio'] < 1
+    assert case['results']['adapter']['median_of_ratios'] < 1
 
 
 @pytest.mark.slow
@@ -362,10 +536,10 @@ def test_two_processes(tool, tmp_path):
     one, two = json.loads(out.read_text())['cases']
     assert (one['processes'], two['processes']) == (1, 2)
     for name in ('limit', 'step'):
-        assert two['results'][name]['efficiency'] == pytest.approx(
-            one['results'][name]['median_ms']
-            / two['results'][name]['median_ms']
-        )
+        # each has as many images; gradients travel, so none is faster by far
+        assert 0 < two['results'][name]['efficiency'] < 2
+        assert two['results'][name]['steps'] == 1
+        assert 'efficiency' not in one['results'][name]
 
 
 @pytest.mark.parametrize(
@@ -376,6 +550,16 @@ def test_two_processes(tool, tmp_path):
         (['--batch-size', '4', '0'], '--batch-size [4, 0]'),
         (['--processes', '2', '--measure', 'run'], 'measure run in another'),
         (['--processes', '2', '--peers', 'swav'], 'measure swav in another'),
+        (
+            ['--processes', '2', '--communication', '8'],
+            'measure the communication in another call',
+        ),
+        (
+            ['--processes', '1', '2', '--cpu-time', '--threads', '1'],
+            'give --threads 1 --num-workers 0 --processes 1',
+        ),
+        (['--checkout', 'somewhere'], 'nothing runs it; give --adapter'),
+        (['--num-workers', '-1'], '--num-workers -1: must be >= 0'),
         (['--adapter', 'none.py', *TINY], 'none.py does not exist'),
         (['--cpu-time', '--threads', '2'], 'give --threads 1'),
         (['--communication', '1'], '--communication [1]'),
@@ -404,3 +588,98 @@ def test_a_config_without_views(tool, tmp_path, capsys):
     with pytest.raises(SystemExit):
         tool.main([str(tmp_path / 'plain.py')])
     assert 'give them by --views' in capsys.readouterr().err
+
+
+def test_workers_that_processor_time_does_not_count(tool, tmp_path, capsys):
+    arguments = [str(SEED), '--cpu-time', '--threads', '1', '--measure', 'run']
+    with pytest.raises(SystemExit):
+        tool.main(arguments)
+    assert 'but the config has 8: give --num-wor' in capsys.readouterr().err
+    args = tool.parse_args([*arguments, '--num-workers', '0'])
+    tool.check_args(args)
+    assert not tool.load(args, 2, str(tmp_path)).train_dataloader.num_workers
+
+
+@pytest.mark.parametrize(
+    ('config', 'arguments', 'message'),
+    [
+        (
+            OFD,
+            ['--data', 'memory', '--views', '1x32'],
+            'made-up images have no labels',
+        ),
+        (KD, ['--views', '2x32'], 'takes one view of an image'),
+        (
+            ROOT / 'configs/demo'
+            '/supervised_resnet18w8_1xb50-coslr-30e_garments-50.py',
+            ['--views', '1x32'],
+            'the model of the config is ImageClassifier: measured are',
+        ),
+    ],
+)
+def test_models_that_cannot_be_measured(
+    tool, capsys, config, arguments, message
+):
+    with pytest.raises(SystemExit):
+        tool.main([str(config), *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_both_sides_of_a_peer_have_as_many_workers(tool, monkeypatch):
+    threads = torch.get_num_threads()
+    for given, expected in (
+        ([], threads),
+        (['--num-workers', '3'], 3),
+        (['--cpu-time'], 0),
+    ):
+        args = tool.parse_args([str(DEMO), '--peers', 'swav', *given])
+        assert tool.peer_workers(args) == expected
+
+
+def test_files_of_peers():
+    """mmpretrain crops the file; a batch of views needs one size."""
+    load, fit = [dict(type='LoadImageFromFile')], [dict(type='Resize')]
+    sides = benchmark.peer_configs(
+        'moco', {}, 8, [(2, 8)], 4, {}, load, fit, queue=8
+    )
+    kinds = {
+        name: [step.type for step in side.train_dataloader.dataset.pipeline]
+        for name, side in sides.items()
+    }
+    assert kinds == {
+        'mmpretrain': ['LoadImageFromFile', 'MultiView', 'PackInputs'],
+        'ours': ['LoadImageFromFile', 'Resize', 'PackImage'],
+        'ours float32': ['LoadImageFromFile', 'Resize', 'PackImage'],
+    }
+
+
+def test_batch_norms_of_several_processes(tool, monkeypatch):
+    """As the Runner does it, which a CPU cannot."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    cfg, cpu, gpu = (
+        Config(dict(sync_bn='torch')),
+        *map(torch.device, ('cpu', 'cuda')),
+    )
+    assert tool.synchronise(cfg, model, gpu) is model
+    monkeypatch.setattr(tool, 'get_world_size', lambda: 2)
+    assert tool.synchronise(cfg, model, cpu) is model
+    assert tool.synchronise(Config(), model, gpu) is model
+    found = tool.synchronise(cfg, model, gpu)
+    assert isinstance(found[0], torch.nn.SyncBatchNorm)
+
+
+@pytest.mark.parametrize('wanted', [True, False])
+def test_all_sides_choose_kernels_alike(tool, tmp_path, monkeypatch, wanted):
+    """Of a Runner the setting would be left for the sides after it."""
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', not wanted)
+    seen = []
+    monkeypatch.setattr(
+        tool,
+        'prepare',
+        lambda *_: seen.append(torch.backends.cudnn.benchmark) or {},
+    )
+    args = tool.parse_args(
+        [str(MOCO), '--cfg-options', f'env_cfg.cudnn_benchmark={wanted}']
+    )
+    tool.measure_case(args, 2, str(tmp_path))
+    assert seen == [wanted]

@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -157,8 +158,12 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         args.steps,
         batch,
         base='teacher',
-        before={name: loop.drain for name, loop in loops.items()},
+        before={
+            name: partial(loop.settle, loop.advance)
+            for name, loop in loops.items()
+        },
         clock=clock,
+        counts={name: loop.whole(args.steps) for name, loop in loops.items()},
     )
     epochs = {
         name: row['median_ms'] / 1000 * cache.images / batch
@@ -216,7 +221,8 @@ def main(argv: list[str] | None = None) -> None:
             print(
                 f'{name:8s} {row["median_ms"]:9.1f} ms an iteration '
                 f'({row["least_ms"]:.1f} to {row["most_ms"]:.1f}), '
-                f'{row["ratio"]:.3f}; {found["epoch_s"][name]:.1f} s an epoch'
+                f'{row["median_of_ratios"]:.3f} by rounds; '
+                f'{found["epoch_s"][name]:.1f} s an epoch'
             )
         after = found['pays_after_epochs']
         print(

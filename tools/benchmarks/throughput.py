@@ -9,15 +9,16 @@ same precision; the table gives medians and the spread over the rounds.
 * full: the step from uint8 images, views made on the device, for configs
   whose preprocessor does that;
 * run: an iteration of the Runner, with the real pipeline and its hooks;
-* data: the pipeline alone;
+* data: the pipeline alone; it and run take a multiple of the workers as
+  steps, after untimed ones that bring the workers into their rhythm;
 * parts: what an iteration of the Runner is spent on;
 * start: from the start of Python to the end of the first iteration.
 
 --peers adds mmpretrain's SwAV or MoCo beside ours, with equal networks,
-crops, batch and optimizer, as runs. --adapter adds any other code: a Python
-file with `make_step(views, device)`, which returns a function that does one
-training step; --checkout is put on its path. docs/performance.md says how to
-read the numbers.
+crops, batch, optimizer and workers, as runs. --adapter adds any other code:
+a Python file with `make_step(views, device)`, which returns a function that
+does one training step; --checkout is put on its path. docs/performance.md
+says how to read the numbers.
 
 Examples:
     python tools/benchmarks/throughput.py \
@@ -28,7 +29,10 @@ Examples:
     python tools/benchmarks/throughput.py \
         configs/seed/seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py \
         --data memory --image-size 32 --views 2x32 --cifar-stem \
-        --peers swav moco --processes 1 2
+        --peers swav moco --num-workers 2 --communication 8 64
+    python tools/benchmarks/throughput.py \
+        configs/seed/seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py \
+        --views 1x32 --cifar-stem --processes 1 2 --threads 1
 """
 
 import argparse
@@ -44,6 +48,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,7 +56,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
@@ -60,7 +65,7 @@ from torch import nn
 from mmssd.apis import benchmark
 from mmssd.apis import config as configs
 from mmssd.apis.cli import readable_errors
-from mmssd.models.utils.plan import Duration
+from mmssd.models.distillers.distill_classifier import DistillClassifier
 
 MEASURES = ('limit', 'step', 'full', 'run', 'data', 'parts', 'start')
 ALONE = ('run', 'data', 'parts', 'start')  # of one process
@@ -75,7 +80,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('config', help='config of a distiller')
+    add('config', help='config of a Distiller or DistillClassifier')
     add(
         '--measure',
         nargs='+',
@@ -107,11 +112,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--images', type=int, default=1024, help='number of made-up ones')
     add('--image-size', type=int, default=32, help='of those in memory')
     add('--data-dir', type=Path, help='keep the JPEG files there')
-    add('--num-workers', type=int, help='that read (default: of the config)')
+    add(
+        '--num-workers',
+        type=int,
+        help='that read (default: of the config; of peers, both sides, one '
+        'per thread)',
+    )
     add('--cifar-stem', action='store_true', help='ResNets for 32 pixels')
     add('--amp', action='store_true', help='autocast')
     add('--rounds', type=int, default=5, help='repetitions')
-    add('--steps', type=int, default=3, help='steps per repetition')
+    add(
+        '--steps',
+        type=int,
+        default=3,
+        help='steps per repetition, at least; of run, data and peers a '
+        'multiple of the workers',
+    )
     add('--device', help='cpu, cuda, ...; by default the best')
     add('--threads', type=int, help='of the CPU, per process')
     add(
@@ -179,18 +195,31 @@ def check_args(args: argparse.Namespace) -> None:
             f'--communication {args.communication}: all must be at least 2'
         )
     alone = [name for name in args.measure if name in ALONE]
-    if max(args.processes) > 1 and (alone or args.peers or args.adapter):
+    others = [*alone, *args.peers]
+    others += ['the adapter'] * (args.adapter is not None)
+    others += ['the communication'] * bool(args.communication)
+    if max(args.processes) > 1 and others:
         raise ValueError(
-            f'--processes {max(args.processes)} is for limit, step and full; '
-            f'measure {", ".join([*alone, *args.peers]) or "the adapter"} in '
-            'another call'
+            f'--processes {max(args.processes)} is for limit and step; '
+            f'measure {", ".join(others)} in another call'
+        )
+    if args.num_workers is not None and args.num_workers < 0:
+        raise ValueError(f'--num-workers {args.num_workers}: must be >= 0')
+    if args.checkout is not None and args.adapter is None:
+        raise ValueError(
+            f'--checkout {args.checkout}: nothing runs it; give --adapter, '
+            'a file with make_step(views, device)'
         )
     if args.cpu_time and (
-        args.threads != 1 or args.num_workers or get_device() != 'cpu'
+        args.threads != 1
+        or args.num_workers
+        or max(args.processes) > 1
+        or get_device() != 'cpu'
     ):
         raise ValueError(
-            '--cpu-time adds up the time of all threads and knows nothing of '
-            'workers and GPUs: give --threads 1 --num-workers 0, on the CPU'
+            '--cpu-time adds up the time of all threads of this process and '
+            'knows nothing of workers, other processes and GPUs: give '
+            '--threads 1 --num-workers 0 --processes 1, on the CPU'
         )
     other = args.device and torch.device(args.device).type != get_device()
     if other and (alone or args.peers):
@@ -219,6 +248,7 @@ def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
     if cfg.get('data_preprocessor') is not None:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     views = benchmark.read_views(args.views, cfg)
+    _check_kind(args, cfg, views)
     benchmark.set_images(
         cfg,
         args.data,
@@ -235,6 +265,16 @@ def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
         cfg.train_dataloader.batch_size = batch
     if args.num_workers is not None:
         cfg.train_dataloader.num_workers = args.num_workers
+    workers = cfg.train_dataloader.get('num_workers')
+    if (
+        args.cpu_time
+        and workers
+        and {'run', 'data', 'parts'} & {*args.measure}
+    ):
+        raise ValueError(
+            f'--cpu-time knows nothing of workers, but the config has '
+            f'{workers}: give --num-workers 0'
+        )
     teacher = cfg.model.get('teacher')
     if teacher and teacher.get('frozen', True):
         # its time does not depend on its weights
@@ -246,16 +286,50 @@ def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
     return cfg
 
 
+def _check_kind(
+    args: argparse.Namespace, cfg: Config, views: list[tuple[int, int]]
+) -> None:
+    """Refuse what a supervised distiller does not have."""
+    if str(cfg.model.type).rpartition('.')[-1] != DistillClassifier.__name__:
+        return
+    if args.data != 'config':
+        raise ValueError(
+            f'--data {args.data}: made-up images have no labels, which '
+            'DistillClassifier learns; leave it out (limit and step need no '
+            'images)'
+        )
+    if sum(number for number, _ in views) != 1:
+        raise ValueError(
+            'DistillClassifier takes one view of an image: give --views '
+            f'1x{views[0][1]}'
+        )
+
+
 def build(cfg: Config, device: torch.device) -> nn.Module:
     """Build the model as in the middle of a training."""
-    model = MODELS.build(cfg.model).to(device)
+    model = MODELS.build(cfg.model)
+    benchmark.set_midway(model)
+    if isinstance(model, DistillClassifier):
+        for head in model.distill_heads.values():
+            if hasattr(head, 'prepare'):
+                head.prepare(model.teacher)
+    model = model.to(device)
     model.train()
-    for head in model.heads.values():
-        for name in ('queue_start', 'freeze_prototypes', 'start'):
-            if isinstance(getattr(head, name, None), Duration):
-                setattr(head, name, Duration(0, name))
-        if hasattr(head, 'freeze_last_layer'):
-            head.freeze_last_layer = Duration(0, 'freeze_last_layer')
+    return model
+
+
+def synchronise(
+    cfg: Config, model: nn.Module, device: torch.device
+) -> nn.Module:
+    """Give a model of several processes the batch norms that a run has.
+
+    Args:
+        cfg: whose ``sync_bn`` says which.
+        model: to convert.
+        device: SyncBN is for GPUs alone.
+    """
+    if get_world_size() > 1 and device.type == 'cuda' and cfg.get('sync_bn'):
+        return convert_sync_batchnorm(model, cfg.sync_bn)
     return model
 
 
@@ -266,7 +340,7 @@ def prepare(
     device = torch.device(args.device or get_device())
     scope = cfg.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
-        model = build(cfg, device)
+        model = synchronise(cfg, build(cfg, device), device)
         parallel = get_world_size() > 1
         networks = benchmark.NetworksAlone(
             # two wrappers of one model would both wait for its gradients
@@ -297,10 +371,11 @@ def prepare(
         for number, size in kinds
         for _ in range(number)
     ]
-    if model.channels_last:
+    if getattr(model, 'channels_last', False):
         views = [
             v.contiguous(memory_format=torch.channels_last) for v in views
         ]
+    inputs = benchmark.loss_inputs(model, views)
 
     def limit() -> None:
         with limit_wrapper.optim_context(modules['limit']):
@@ -309,7 +384,7 @@ def prepare(
 
     def step() -> None:
         with wrapper.optim_context(modules['step']):
-            losses = modules['step'](views, mode='loss')
+            losses = modules['step'](**inputs, mode='loss')
         loss, _ = model.parse_losses(losses)
         wrapper.update_params(loss)
 
@@ -325,7 +400,8 @@ def prepare(
         )
 
         def full() -> None:
-            model.train_step(dict(inputs=images), wrapper)
+            data = dict(inputs=images, data_samples=inputs['data_samples'])
+            model.train_step(data, wrapper)
 
         timed['full'] = full
     return {name: f for name, f in timed.items() if name in args.measure}
@@ -370,18 +446,22 @@ def measure_case(
     record = dict(
         batch_size=batch, views=benchmark.read_views(args.views, cfg)
     )
+    # a Runner sets it for the whole process: all sides or none
+    torch.backends.cudnn.benchmark = bool(
+        (cfg.get('env_cfg') or {}).get('cudnn_benchmark')
+    )
     timed = prepare(args, cfg)
-    before = {}
+    before, counts = {}, {}
     device = torch.device(args.device or get_device())
     if args.adapter:
         timed['adapter'] = read_adapter(args, cfg, device)
     if {'run', 'data', 'parts'} & set(args.measure):
         loop = benchmark.stepped_loop(cfg, folder, f'run_{batch}')
-        if 'run' in args.measure:
-            timed['run'], before['run'] = loop.advance, loop.drain
-        if 'data' in args.measure:
-            timed['data'] = lambda: next(loop.dataloader_iterator)
-            before['data'] = loop.drain
+        sides = dict(run=loop.advance, data=loop.fetch)
+        for name in sides.keys() & set(args.measure):
+            timed[name] = sides[name]
+            before[name] = partial(loop.settle, sides[name])
+            counts[name] = loop.whole(args.steps)
     if timed:
         record['results'] = benchmark.measure(
             timed,
@@ -390,6 +470,7 @@ def measure_case(
             batch,
             before=before,
             clock=clock_of(args),
+            counts=counts,
         )
     if 'parts' in args.measure:
         record['parts'] = benchmark.measure_parts(
@@ -403,6 +484,7 @@ def measure_case(
             for number in args.communication
         }
     if args.peers:
+        record['peer_workers'] = peer_workers(args)
         record['peers'] = {
             peer: measure_peer(args, cfg, peer, folder) for peer in args.peers
         }
@@ -423,6 +505,17 @@ def communication(
     return benchmark.count_communication(model, views, processes)
 
 
+def peer_workers(args: argparse.Namespace) -> int:
+    """Return how many processes read on each side of a comparison.
+
+    Views in the pipeline take one thread of the process that reads, views of
+    a batch all threads: without workers the pipeline would leave cores idle.
+    """
+    if args.num_workers is not None:
+        return args.num_workers
+    return 0 if args.cpu_time else torch.get_num_threads()
+
+
 def measure_peer(
     args: argparse.Namespace, cfg: Config, peer: str, folder: str
 ) -> dict:
@@ -434,9 +527,8 @@ def measure_peer(
         if 'LoadImage' in str(step['type'])
     ]
     dataset = {k: v for k, v in dataset.items() if k != 'pipeline'}
-    if load:
-        # a batch of device-side views needs images of one size
-        load = [*load, dict(type='Resize', scale=(256, 256))]
+    # a batch of device-side views needs images of one size
+    fit = [dict(type='Resize', scale=(256, 256))] if load else []
     neck = cfg.model.get('neck') or {}
     width = neck.get('in_channels') or _feature_width(cfg)
     batch = cfg.train_dataloader.batch_size
@@ -448,12 +540,13 @@ def measure_peer(
         batch,
         dataset,
         load,
+        fit,
         args.prototypes,
         args.queue,
     )
     loops = {}
     for name, side in sides.items():
-        side.train_dataloader.num_workers = args.num_workers or 0
+        side.train_dataloader.num_workers = peer_workers(args)
         loops[name] = benchmark.stepped_loop(
             side, folder, f'{peer}_{name}_{batch}'.replace(' ', '_')
         )
@@ -463,8 +556,12 @@ def measure_peer(
         args.steps,
         batch,
         base='mmpretrain',
-        before={name: loop.drain for name, loop in loops.items()},
+        before={
+            name: partial(loop.settle, loop.advance)
+            for name, loop in loops.items()
+        },
         clock=clock_of(args),
+        counts={name: loop.whole(args.steps) for name, loop in loops.items()},
     )
 
 
@@ -597,7 +694,8 @@ def show(case: dict) -> str:
             continue
         lines.append(
             f'{"":14s} {"median ms":>10s} {"least":>8s} {"most":>8s} '
-            f'{"images/s":>9s} {"peak MiB":>9s} {title}'
+            f'{"images/s":>9s} {"peak MiB":>9s} '
+            f'{title}: of medians, median by rounds'
         )
         for name, row in rows.items():
             peak = row['peak_mib']
@@ -605,7 +703,12 @@ def show(case: dict) -> str:
                 f'{name:14s} {row["median_ms"]:10.1f} {row["least_ms"]:8.1f} '
                 f'{row["most_ms"]:8.1f} {row["images_per_s"]:9.1f} '
                 + (f'{"-":>9s}' if peak is None else f'{peak:9.0f}')
-                + ('' if row['ratio'] is None else f' {row["ratio"]:.3f}')
+                + (
+                    ''
+                    if row['median_of_ratios'] is None
+                    else f' {row["ratio_of_medians"]:.3f}, '
+                    f'{row["median_of_ratios"]:.3f}'
+                )
                 + (
                     f', efficiency {row["efficiency"]:.2f}'
                     if 'efficiency' in row
