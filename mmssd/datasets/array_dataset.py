@@ -1,5 +1,7 @@
 """Images that lie in one array."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from mmpretrain.datasets import BaseDataset
@@ -107,6 +109,22 @@ class ArrayDataset(BaseDataset):
         if images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
         return images, self.get_gt_labels()
+
+    def image_blocks(self, number: int = 1024) -> Iterator[np.ndarray]:
+        """Go through the images of all items without a copy of the whole.
+
+        Args:
+            number: of images in a block.
+
+        Yields:
+            uint8 ``(n, H, W, 3)``, copies, in the order of the items.
+        """
+        rows = self._rows()
+        for start in range(0, len(rows), number):
+            images = np.asarray(self.images[rows[start : start + number]])
+            if images.ndim == 3:
+                images = np.repeat(images[..., None], 3, axis=3)
+            yield images
 
     def _rows(self) -> np.ndarray:
         if not self._fully_initialized:

@@ -1,8 +1,8 @@
 """Small data sets that stay on the device."""
 
+import math
 import os
 
-import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmpretrain.registry import HOOKS
@@ -55,19 +55,25 @@ class ResidentImagesHook(Hook):
         dataset = getattr(dataset, 'dataset', dataset)
         preprocessor = unwrap(runner.model).data_preprocessor
         self._check(dataset, preprocessor, loader.num_workers)
-        images, _ = dataset.arrays()
+        shape = (len(dataset), 3, *dataset.images.shape[1:3])
+        size = math.prod(shape)
         device = preprocessor.device
         free = free_memory(device)
-        if images.nbytes > self.share * free:
+        if size > self.share * free:
             runner.logger.warning(
-                f'the {len(images)} images take {images.nbytes / 2**20:.0f} '
+                f'the {len(dataset)} images take {size / 2**20:.0f} '
                 f'MiB, more than {self.share:.0%} of the '
                 f'{free / 2**20:.0f} MiB that {device} has left: they are '
                 'loaded batch by batch as without ResidentImagesHook'
             )
             return
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-        preprocessor.resident = pixels.contiguous().to(device)
+        pixels = torch.empty(shape, dtype=torch.uint8, device=device)
+        start = 0
+        for block in dataset.image_blocks():
+            part = torch.from_numpy(block).permute(0, 3, 1, 2)
+            pixels[start : start + len(block)] = part
+            start += len(block)
+        preprocessor.resident = pixels
         dataset.give_rows = True
 
     def after_train(self, runner) -> None:

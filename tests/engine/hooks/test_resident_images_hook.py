@@ -1,5 +1,8 @@
 """Images on the device train as those of the loader."""
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from mmpretrain.registry import DATASETS
 from mmssd.datasets.array_dataset import ArrayDataset
 from mmssd.engine.hooks import resident_images_hook
 from mmssd.engine.hooks.resident_images_hook import ResidentImagesHook
+from mmssd.models.utils.multi_crop_preprocessor import MultiCropPreprocessor
 from mmssd.models.utils.plan import SetupError
 
 IMAGES, SIDE = 12, 10
@@ -133,6 +137,40 @@ def test_a_set_larger_than_memory_is_loaded_as_ever(
         assert (ResidentTestImages.packed == 0) == moved
         said = capsys.readouterr()
         assert ('batch by batch' in said.out + said.err) != moved
+
+
+@pytest.mark.parametrize('grey', [True, False])
+def test_images_are_copied_block_by_block(grey):
+    """Beside the tensor no more than blocks, by numpy's own account."""
+
+    class Many(ArrayDataset):
+        def __init__(self):
+            rng = np.random.default_rng(0)
+            shape = (8192, 16, 24) if grey else (8192, 16, 24, 3)
+            images = rng.integers(0, 256, shape, dtype=np.uint8)
+            pipeline = [dict(type='PackImage')]
+            labels = np.arange(8192) % 2
+            super().__init__(images, labels, subset=0.75, pipeline=pipeline)
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = Many()
+        preprocessor = MultiCropPreprocessor(
+            mean=[0] * 3, std=[1] * 3, views=[dict(num=1, size=8)]
+        )
+    runner = SimpleNamespace(
+        model=SimpleNamespace(data_preprocessor=preprocessor),
+        train_dataloader=SimpleNamespace(dataset=dataset, num_workers=0),
+    )
+    expected = dataset.arrays()[0].transpose(0, 3, 1, 2)
+    tracemalloc.start()
+    try:
+        ResidentImagesHook().before_train(runner)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(preprocessor.resident.numpy(), expected)
+    assert preprocessor.resident.is_contiguous()
+    assert len(expected) == 6144 and peak < expected.nbytes / 2
 
 
 def test_free_memory_of_the_host():
