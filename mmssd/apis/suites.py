@@ -581,6 +581,11 @@ def _hash(path: Path | str) -> str:
     return path if isinstance(path, str) else file_sha256(path)
 
 
+def _source(checkpoint: Path | str | None, part: str) -> str:
+    """Return what tells whether two rows are of the same network."""
+    return f'{_hash(checkpoint)} {part}' if checkpoint else RANDOM
+
+
 def supervised_weights(student: str) -> str:
     """Return the URL of a student trained with the labels of ImageNet.
 
@@ -646,6 +651,8 @@ class Suite:
             ``'momentum'``.
         gpus: most processes of a training, which has as many as the name of
             its config says (``8xb2``) if there are as many.
+        others: further tasks of the table. What is finished of them, or of
+            other rows, in ``work_dir`` stays in the table.
         say: prints progress.
 
     Raises:
@@ -663,6 +670,7 @@ class Suite:
     data: Path | None = None
     part: str = 'student'
     gpus: int = 1
+    others: Sequence[Task] = ()
     say: Callable[[str], None] = print
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -936,6 +944,8 @@ class Suite:
             return f'{error} (all of it: {output})'
         result = dict(
             recipe=recipe,
+            config=cell.config.name,
+            source=_source(cell.checkpoint, cell.part),
             metrics=metrics,
             initialisation=self._initialisation(cell),
             minutes=seconds / 60,
@@ -1025,6 +1035,9 @@ class Suite:
     def table(self) -> list[dict[str, Any]]:
         """Return a dict for each row: its name, start, and columns.
 
+        Rows and tasks that are not asked for now, but were finished earlier
+        in the same folder for the same student, are there too.
+
         A column is ``None`` without a finished run, else what
         :func:`average_metrics` says, in percent. Where not all runs of a
         cell are finished, ``n`` is smaller than ``of``.
@@ -1033,15 +1046,22 @@ class Suite:
         ``initialisations`` has that of every task.
         """
         rows = []
-        for row in self.rows:
+        for row in [*self.rows, *self._earlier_rows()]:
             record: dict[str, Any] = dict(
                 row=row, initialisation=None, initialisations={}
             )
-            for task in self.tasks:
-                cells = [
-                    c for c in self.cells() if c.row == row and c.task is task
-                ]
-                results = [r for c in cells if (r := self.result(c))]
+            for task in self._shown():
+                if row in self.rows and task in self.tasks:
+                    cells = [
+                        c
+                        for c in self.cells()
+                        if c.row == row and c.task is task
+                    ]
+                    results = [r for c in cells if (r := self.result(c))]
+                    runs = len(cells)
+                else:
+                    results = self._earlier(task).get(row, [])
+                    runs = len(results)
                 for result in results:
                     start = result['initialisation']
                     record['initialisation'] = (
@@ -1060,14 +1080,47 @@ class Suite:
                         continue
                     each = len(values) // len(results)
                     record[column] = dict(
-                        average_metrics(values)[key], of=each * len(cells)
+                        average_metrics(values)[key], of=each * runs
                     )
             rows.append(record)
         return rows
 
     def columns(self) -> list[str]:
         """Return the titles of the columns."""
-        return [column for task in self.tasks for column in task.columns]
+        return [column for task in self._shown() for column in task.columns]
+
+    def _earlier(self, task: Task) -> dict[str, list[dict]]:
+        """Return by row what is finished of a task in the work folder.
+
+        Of the same student; of a row of now, also of its checkpoint.
+        """
+        pattern = f'*/{task.name}/split*_seed*/result.json'
+        found: dict[str, list[dict]] = {}
+        for path in sorted(self.work_dir.glob(pattern)):
+            row = path.relative_to(self.work_dir).parts[0]
+            result = json.loads(path.read_text())
+            if result.get('config') != self._config(task).name:
+                continue
+            if row not in self.rows or result['source'] == _source(
+                self.rows[row], self._part(row)
+            ):
+                found.setdefault(row, []).append(result)
+        return found
+
+    def _shown(self) -> list[Task]:
+        """Return the tasks of the table, in the order of the suite."""
+        own = {task.name: task for task in self.tasks}
+        known = {task.name: task for task in self.others} | own
+        return [
+            task
+            for name, task in known.items()
+            if name in own or self._earlier(task)
+        ]
+
+    def _earlier_rows(self) -> list[str]:
+        """Return further rows with results in the work folder."""
+        found = {row for task in self._shown() for row in self._earlier(task)}
+        return sorted(found - set(self.rows))
 
     def write(self) -> None:
         """Write the table as JSON, CSV and Markdown, and a picture."""

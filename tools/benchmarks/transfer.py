@@ -164,6 +164,7 @@ def make_suite(args: argparse.Namespace) -> Suite:
         args.data or DATA.get(args.suite),
         args.part,
         args.gpus,
+        SUITES[args.suite],
     )
 
 
