@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from mmssd.engine.hooks.transfer_hook import TransferHook
+from mmssd.engine.hooks.transfer_hook import NOT_COMPARED, TransferHook
 from mmssd.models.utils.checkpoint import (
     CheckpointError,
     extract_state_dict,
@@ -479,8 +479,9 @@ def _compare_features(
         origin = 'the network of mmpretrain'
     if found is None:
         return (
-            'features not compared: the file does not say which network it '
-            'is of, and no pretrained_config does'
+            f'{NOT_COMPARED} (the file does not say which network it is of, '
+            'so another activation or stride would not be found: name its '
+            'config by --cfg-options pretrained_config=CONFIG)'
         )
     source, source_scope = found
     source, config, aside = _same_geometry(dict(source), config)
@@ -499,7 +500,11 @@ def _compare_features(
                 f'the network of pretrained_config={stated} is not that of '
                 f'the file: {first}'
             ) from error
-        return f'features not compared: {origin} cannot be built ({first})'
+        return (
+            f'{NOT_COMPARED} ({origin} cannot be built: {first}; if another '
+            'config is that of the file, name it by --cfg-options '
+            'pretrained_config=CONFIG)'
+        )
     if aside:
         target = _build(config, scope)
         target.load_state_dict(weights, strict=False)

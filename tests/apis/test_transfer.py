@@ -111,7 +111,7 @@ def test_a_file_without_a_config(write, tmp_path):
         f"default_scope = 'mmpretrain'\nmodel = dict(backbone={STUDENT})\n"
     )
     cfg = config(dict(STUDENT, init_cfg=pretrained(path)), 'mmpretrain')
-    assert 'no pretrained_config does' in prove_initialisation(cfg)
+    assert 'name its config by --cfg-options' in prove_initialisation(cfg)
     cfg.pretrained_config = str(said)
     assert 'features equal to those of the pretrained network' in (
         prove_initialisation(cfg)

@@ -1,5 +1,7 @@
 """What a training started from: checked after loading, and logged."""
 
+import logging
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -9,6 +11,8 @@ from mmpretrain.registry import HOOKS
 from mmssd.models.utils.plan import SetupError
 
 LISTED = 10  # keys in an error
+# of a statement that leaves something unproven
+NOT_COMPARED = 'features not compared'
 
 
 @HOOKS.register_module()
@@ -17,8 +21,9 @@ class TransferHook(Hook):
 
     Before the first iteration every tensor of the backbone must be equal to
     the one in the file that ``init_cfg`` names, whatever initialisers ran
-    in between. The sentence goes to the log, and as ``initialisation`` into
-    the message hub, so also into every checkpoint.
+    in between. The sentence goes to the log, as a warning if the features
+    could not be compared, and as ``initialisation`` into the message hub, so
+    also into every checkpoint.
 
     A resumed run starts from its own checkpoint instead, and one with
     ``load_from`` from that file; both are stated.
@@ -58,7 +63,11 @@ class TransferHook(Hook):
             statement += f'; replaced by load_from={runner._load_from}'
         else:
             self._compare(runner)
-        runner.logger.info(f'initialisation: {statement}')
+        unproven = NOT_COMPARED in (statement or '')
+        runner.logger.log(
+            logging.WARNING if unproven else logging.INFO,
+            f'initialisation: {statement}',
+        )
         runner.message_hub.update_info('initialisation', statement)
 
     @staticmethod

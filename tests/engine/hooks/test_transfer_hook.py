@@ -1,5 +1,6 @@
 """What a run states about its initialisation is what happened."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -78,3 +79,38 @@ def test_nothing_to_compare(runner):
     del runner.cfg.model.backbone['init_cfg']
     assert 'random weights' in start(runner)
     assert TransferHook().statement is None
+
+
+def test_features_that_were_not_compared_are_a_warning(runner, tmp_path):
+    handler = logging.Handler()
+    records = []
+    handler.emit = lambda record: (
+        records.append(record)
+        if 'initialisation:' in record.getMessage()
+        else None
+    )
+    runner.logger.addHandler(handler)
+    start(runner)  # the file has no config
+    (record,) = records
+    assert record.levelname == 'WARNING'
+    text = record.getMessage()
+    assert 'features not compared (the file does not say which' in text
+    assert '--cfg-options pretrained_config=CONFIG' in text
+    assert '\n' not in text  # tables read it from the log
+
+    records.clear()
+    backbone = {
+        k: v for k, v in runner.cfg.model.backbone.items() if k != 'init_cfg'
+    }
+    named = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(type='ImageClassifier', backbone=backbone),
+        )
+    )
+    named.dump(tmp_path / 'pretraining.py')
+    runner.cfg.pretrained_config = str(tmp_path / 'pretraining.py')
+    start(runner)
+    (record,) = records
+    assert record.levelname == 'INFO'
+    assert 'features equal to those of the pretrained' in record.getMessage()
