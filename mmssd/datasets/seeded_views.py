@@ -38,6 +38,20 @@ def seeded(key: Sequence[int]) -> Iterator[None]:
         torch.set_rng_state(kept[2])
 
 
+def with_key(item: dict, key: Sequence[int]) -> dict:
+    """Return an item with the key of its draw.
+
+    Args:
+        item: of a pipeline.
+        key: seed, image and draw.
+    """
+    samples = item.get('data_samples')
+    if samples is None:
+        return dict(item, data_samples=torch.tensor(key))
+    samples.set_metainfo({VIEW_KEY: tuple(key)})
+    return item
+
+
 def _plain(value: Any) -> Any:
     """A config as JSON can hold it, tuples and lists alike."""
     if isinstance(value, Mapping):
@@ -141,11 +155,7 @@ class SeededViews(Dataset):
         key = (self.seed, int(index), draw)
         with seeded(key):
             item = self.dataset[index]
-        samples = item.get('data_samples')
-        if samples is None:
-            return dict(item, data_samples=torch.tensor(key))
-        samples.set_metainfo({VIEW_KEY: key})
-        return item
+        return with_key(item, key)
 
     # --- what a cache is compared by ----------------------------------------
 

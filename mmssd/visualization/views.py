@@ -5,7 +5,7 @@ Shape legend: N images, V views, H, W size of a view.
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmssd.apis.config import set_dataloaders
+from mmssd.datasets.seeded_views import SeededViews, seeded, with_key
 from mmssd.models.utils.input_statistics import input_statistics
 from mmssd.models.utils.step import NETWORKS, view_indices
 
@@ -40,12 +41,25 @@ class Views:
         inputs: V views ``(N, 3, H, W)`` as the networks see them.
         pictures: the same as pixels, each ``(N, H, W, 3)`` uint8, RGB.
         labels: of each view: index, kind, size in pixels, who sees it.
+        notes: of each image: which of the fixed draws of ``SeededViews`` it
+            is, else empty.
     """
 
     sources: list[np.ndarray]
     inputs: list[Tensor]
     pictures: list[np.ndarray]
     labels: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _sets(config: Config) -> Iterator[dict]:
+    """Yield the training set of a config and the first ones inside it."""
+    dataset = (config.get('train_dataloader') or {}).get('dataset')
+    while isinstance(dataset, dict):
+        yield dataset
+        if 'pipeline' in dataset:
+            return
+        dataset = dataset.get('dataset') or (dataset.get('datasets') or [0])[0]
 
 
 def training_set(config: Config) -> dict:
@@ -54,14 +68,27 @@ def training_set(config: Config) -> dict:
     Raises:
         ValueError: if the config has none.
     """
-    dataset = (config.get('train_dataloader') or {}).get('dataset')
-    while isinstance(dataset, dict) and 'pipeline' not in dataset:
-        dataset = dataset.get('dataset') or (dataset.get('datasets') or [0])[0]
-    if not isinstance(dataset, dict):
-        raise ValueError(
-            'the config has no train_dataloader.dataset with a pipeline'
-        )
-    return dataset
+    for dataset in _sets(config):
+        if 'pipeline' in dataset:
+            return dataset
+    raise ValueError(
+        'the config has no train_dataloader.dataset with a pipeline'
+    )
+
+
+def fixed_draws(config: Config) -> SeededViews | None:
+    """Return what draws the views of a config in advance, without images."""
+    for dataset in _sets(config):
+        kind = dataset.get('type')
+        name = kind if isinstance(kind, str) else kind.__name__
+        if name.rpartition('.')[2] == SeededViews.__name__:
+            settings = {
+                name: dataset[name]
+                for name in ('draws', 'seed')
+                if name in dataset
+            }
+            return SeededViews([], **settings)
+    return None
 
 
 def training_preprocessor(config: Config) -> nn.Module:
@@ -83,10 +110,16 @@ def training_preprocessor(config: Config) -> nn.Module:
 
 def _read(
     config: Config, paths: Sequence[str] | None, indices: Sequence[int]
-) -> tuple[list[dict], list[np.ndarray]]:
-    """Run the training pipeline; return its items and where they began."""
+) -> tuple[list[dict], list[np.ndarray], list[str]]:
+    """Run the training pipeline; return its items, where they began, notes.
+
+    Views that are drawn in advance start from their seeds, those of files as
+    if they were the first images of the data set.
+    """
     dataset = training_set(config)
     if paths:
+        known = list(dict.fromkeys(paths))
+        indices = [known.index(path) for path in paths]
         infos = [dict(img_path=path, instances=[]) for path in paths]
         pipeline = dataset['pipeline']
     else:
@@ -99,7 +132,19 @@ def _read(
         pipeline = dataset['pipeline']
     with TRANSFORMS.switch_scope_and_registry(None) as registry:
         transforms = [registry.build(transform) for transform in pipeline]
-    return run_pipeline(infos, transforms)
+    fixed = fixed_draws(config)
+    if fixed is None:
+        return *run_pipeline(infos, transforms), [''] * len(infos)
+    items, sources, notes = [], [], []
+    for index, info in zip(indices, infos, strict=True):
+        draw = int(torch.randint(fixed.draws, ()))
+        key = (fixed.seed, index, draw)
+        with seeded(key):
+            (item,), (source,) = run_pipeline([info], transforms)
+        items.append(with_key(item, key))
+        sources.append(source)
+        notes.append(f'fixed draw {draw + 1} of {fixed.draws}')
+    return items, sources, notes
 
 
 def run_pipeline(
@@ -162,7 +207,8 @@ def make_views(
         paths: of images to take; or
         indices: of images of the training set, of the first one if there are
             several. Defaults to the first image.
-        seed: of all random draws. Defaults to 0.
+        seed: of all random draws; of ``SeededViews``, of which of its fixed
+            draws comes up. Defaults to 0.
 
     Raises:
         FileNotFoundError: if the data are not there.
@@ -174,7 +220,7 @@ def make_views(
     scope = config.get('default_scope') or 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
         preprocessor = training_preprocessor(config)
-        items, sources = _read(config, paths, indices)
+        items, sources, notes = _read(config, paths, indices)
         inputs = feed(config, preprocessor, items)
         labels = label_views(config, inputs)
     settings = config.model.get('data_preprocessor') or config.get(
@@ -188,6 +234,7 @@ def make_views(
         inputs,
         [denormalise(view, statistics).numpy() for view in inputs],
         labels,
+        notes,
     )
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from mmssd.apis.config import load_config
 from mmssd.datasets import ArrayDataset
+from mmssd.datasets.seeded_views import SeededViews
 from mmssd.visualization.networks import denormalise
 from mmssd.visualization.views import make_views, view_sizes
 
@@ -100,6 +102,64 @@ def test_views_of_the_device():
     assert views.pictures[2].shape == (2, 12, 12, 3)
     with pytest.raises(ValueError, match='--indices 3: there are 3 images'):
         make_views(config, indices=[3])
+
+
+def test_views_that_are_drawn_in_advance():
+    """They are those of the data set, whatever the seed of the picture."""
+    images = np.random.randint(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+    crop = dict(type='RandomResizedCrop', scale=12)
+    inner = dict(
+        type=ArrayDataset,
+        images=images,
+        labels=np.arange(3),
+        pipeline=[
+            dict(type='MultiView', num_views=[2], transforms=[[crop]]),
+            dict(type='PackInputs'),
+        ],
+    )
+    config = load_config(
+        ROOT / 'configs/oss/swav_resnet18_8xb32-coslr-200e_in1k.py'
+    )
+    outer = dict(type='SeededViews', dataset=inner, draws=4, seed=5)
+    config.train_dataloader.dataset = outer
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = SeededViews(inner, draws=4, seed=5)
+    shown = set()
+    for seed in range(6):
+        views = make_views(config, indices=[2, 0], seed=seed)
+        for row, index in enumerate((2, 0)):
+            note = views.notes[row]
+            draw = int(note.removeprefix('fixed draw ')[0]) - 1
+            assert note == f'fixed draw {draw + 1} of 4'
+            shown.add((index, draw))
+            expected = dataset.view(index, draw)['inputs']
+            for view, pixels in zip(views.pictures, expected, strict=True):
+                rgb = pixels.permute(1, 2, 0).numpy()[..., ::-1]
+                np.testing.assert_array_equal(view[row], rgb)
+    assert len(shown) > 3
+
+
+def test_views_of_the_device_that_are_drawn_in_advance():
+    images = np.random.randint(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+    config = load_config(next((ROOT / 'configs/demo').glob('oss_*.py')))
+    inner = dict(
+        type=ArrayDataset,
+        images=images,
+        labels=np.arange(3),
+        pipeline=[dict(type='PackImage')],
+    )
+    config.train_dataloader.dataset = inner
+    one, two = (make_views(config, indices=[1], seed=s) for s in (1, 2))
+    assert not torch.equal(one.inputs[0], two.inputs[0])
+    outer = dict(type='SeededViews', dataset=inner, draws=1)
+    config.train_dataloader.dataset = outer
+    one, two = (make_views(config, indices=[1], seed=s) for s in (1, 2))
+    for a, b in zip(one.inputs, two.inputs, strict=True):
+        assert torch.equal(a, b)
+    assert one.notes == ['fixed draw 1 of 1']
+    # another image, other views
+    other = make_views(config, indices=[2], seed=1)
+    assert not torch.equal(one.inputs[0], other.inputs[0])
 
 
 def test_a_seed_gives_the_same_views(photo):

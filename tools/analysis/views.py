@@ -4,7 +4,8 @@ A row for each image: the source, then every view after the augmentation,
 turned back into pixels from what the networks see. Above each view stand its
 index, whether it is a global crop or a small one, its size, and the networks
 whose objectives read it. The config's own pipeline and data preprocessor
-make them, in the loader or on the device.
+make them, in the loader or on the device; a config with SeededViews feeds
+some that are drawn in advance, and below the source stands which draw it is.
 
 Examples:
     python tools/analysis/views.py CONFIG --out views.png
@@ -98,8 +99,11 @@ def draw(args: argparse.Namespace) -> None:
             for draw in range(repeat)
         ],
         [
-            [f'{s.shape[1]} x {s.shape[0]} px', *[''] * len(views.pictures)]
-            for s in views.sources
+            [
+                f'{s.shape[1]} x {s.shape[0]} px\n{note}'.strip(),
+                *[''] * len(views.pictures),
+            ]
+            for s, note in zip(views.sources, views.notes, strict=True)
         ],
         title=f'Views of {Path(args.config).stem}, seed {args.seed}',
         cell=1.7,
