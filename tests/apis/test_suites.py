@@ -681,6 +681,24 @@ def test_every_checkpoint_is_proven_before_anything_runs(
     assert tool.main([*base, *chosen, '--plan']) == 0
 
 
+@pytest.mark.parametrize('student', ['vit-tiny', 'xcit-tiny'])
+def test_transformers_of_dino_fit_their_probes(student, tmp_path):
+    from mmpretrain.registry import MODELS
+
+    from mmssd.apis.config import load_config
+
+    config = load_config(
+        ROOT / f'configs/baselines/dino_{student}_8xb64-coslr-100e_in1k.py'
+    )
+    state = MODELS.build(config.model.backbone).state_dict()
+    path = tmp_path / 'dino.pth'
+    torch.save({f'backbone.{key}': v for key, v in state.items()}, path)
+    suite = Suite(
+        SUITES['linear-dino'], {'dino': path}, tmp_path, student=student
+    )
+    assert suite.problems() == []
+
+
 def test_what_cannot_be_proven_yet_is_not_downloaded(make, monkeypatch):
     suite = make(seeds=1)
     suite.rows['supervised'] = 'https://example.org/never-there.pth'

@@ -35,6 +35,23 @@ def test_command(command, tmp_path, capsys, monkeypatch):
     assert 'in all about' in said and 'unknown' not in said
 
 
+def test_the_configs_of_the_rows_are_there():
+    first = re.findall(r'^\| ([^|]*) \| `', TEXT, flags=re.MULTILINE)
+    patterns = [
+        name for cell in first for name in re.findall(r'`(\w+/[^`]+)`', cell)
+    ]
+    assert len(patterns) > 20
+    for pattern in patterns:
+        assert list((ROOT / 'configs').glob(f'{pattern}.py')), pattern
+    # every dropout rate of Table 8 has its row
+    (table8,) = (command for command in COMMANDS if '00-05' in command)
+    rates = {
+        path.name.split('dropout-')[1][:5]
+        for path in (ROOT / 'configs/oss').glob('*dropout-*')
+    }
+    assert set(re.findall(r'(\d\d-\d\d)=', table8)) == rates
+
+
 def test_every_suite_has_its_row():
     named = {command.split()[0] for command in COMMANDS}
     named |= {f'linear-{recipe}' for recipe in ('seed', 'disco-code')}
