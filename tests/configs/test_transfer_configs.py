@@ -273,7 +273,13 @@ def test_data_of_the_tasks():
 
 
 @pytest.mark.parametrize(
-    'path', [p for p in DENSE if student_of(p) == 'resnet18'], ids=ids
+    'path',
+    [
+        path
+        for path in DENSE
+        if student_of(path) in ('resnet18', 'resnet50', 'vit-tiny')
+    ],
+    ids=ids,
 )
 def test_disks_are_not_filled_and_val_is_seldom(path):
     config = load_config(path)

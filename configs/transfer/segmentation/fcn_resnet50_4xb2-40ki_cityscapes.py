@@ -8,7 +8,7 @@ _base_ = [
     '../../_base_/transfer/students/resnet50.py',
     '../../_base_/transfer/models/fcn.py',
     '../../_base_/transfer/datasets/cityscapes.py',
-    'mmseg::_base_/schedules/schedule_40k.py',
+    '../../_base_/transfer/schedules/seg_40ki.py',
     '../../_base_/transfer/runtime_seg.py',
 ]
 

@@ -1,6 +1,6 @@
 # mmseg's recipe of transformers over 20k iterations: AdamW, a warm-up, then
 # down to 0 on a line; no decay of biases, norms, positions and class token.
-_base_ = 'mmseg::_base_/schedules/schedule_20k.py'
+_base_ = 'seg_20ki.py'
 
 optim_wrapper = dict(
     _delete_=True,
