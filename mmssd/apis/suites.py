@@ -42,6 +42,7 @@ from mmssd.models.utils.plan import SetupError
 from .cli import USER_ERRORS, explain
 from .demo import FEW_DRAWS, ROOT
 from .export import PARTS
+from .transfer import REMEDY, prove_initialisation
 
 BACKBONE = 'model.backbone.init_cfg'
 C4 = (BACKBONE, 'model.roi_head.shared_head.init_cfg')
@@ -515,7 +516,6 @@ class Cell:
         from mmssd.evaluation.from_config import build_network
 
         from .config import load_config
-        from .transfer import prove_initialisation
 
         parser = ArgumentParser()
         parser.add_argument('--options', nargs='*', action=DictAction)
@@ -857,8 +857,25 @@ class Suite:
             try:
                 cell.prove()
             except USER_ERRORS as error:
-                places.setdefault(explain(error), []).append('/'.join(pair))
+                # what to do is another thing here than in a single run
+                text = explain(error).replace(REMEDY, '').rstrip(' .\n')
+                places.setdefault(text, []).append('/'.join(pair))
         return [f'{", ".join(of)}: {text}' for text, of in places.items()]
+
+    def check(self) -> None:
+        """Refuse to begin while there are :meth:`problems`.
+
+        Raises:
+            SetupError: naming them all.
+        """
+        problems = self.problems()
+        if problems:
+            raise SetupError(
+                'nothing was run, because not every checkpoint fits:\n'
+                + '\n'.join(problems)
+                + '\nGive another file, NAME=FILE, another --student or '
+                '--part, or leave the row or the task out'
+            )
 
     def _left(self, cells: Sequence[Cell]) -> str:
         """Say how long these will take, as far as that is known."""
@@ -890,12 +907,7 @@ class Suite:
         cells = self.cells()
         left = [cell for cell in cells if self.result(cell) is None]
         left.sort(key=lambda cell: cell.row in (RANDOM, SUPERVISED))
-        problems = self.problems()
-        if problems:
-            raise SetupError(
-                'nothing was run, because not every checkpoint fits:\n'
-                + '\n'.join(problems)
-            )
+        self.check()
         self.write()
         for number, cell in enumerate(left):
             self.say(

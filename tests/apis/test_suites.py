@@ -661,6 +661,8 @@ def test_every_checkpoint_is_proven_before_anything_runs(
         assert info.value.code == 1
         said, error = capsys.readouterr()
         assert 'not every checkpoint fits' in error
+        assert 'NAME=FILE, another --student' in error
+        assert 'init_cfg' not in error  # the remedy of a single run
         assert not list(work_dir.glob('*/*/*'))
         return said, error
 

@@ -41,7 +41,6 @@ from mmssd.apis.suites import (
     supervised_weights,
 )
 from mmssd.models.utils.checkpoint import URL
-from mmssd.models.utils.plan import SetupError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,11 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         suite = make_suite(args)
         print(suite.plan(), flush=True)
         if args.plan:
-            problems = suite.problems()
-            if problems:
-                raise SetupError(
-                    'not every checkpoint fits:\n' + '\n'.join(problems)
-                )
+            suite.check()
             return 0
         complete = suite.run()
         print((suite.work_dir / 'table.md').read_text())
