@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +23,10 @@ NOT_COUNTED = {
     *('aten::hardswish', 'aten::hardswish_', 'aten::hardsigmoid'),
     *('aten::hardsigmoid_', 'aten::max_pool2d', 'aten::avg_pool2d'),
     *('aten::pad', 'aten::relu', 'aten::relu_', 'aten::clamp', 'aten::clamp_'),
+    'aten::feature_dropout',
 }
+# of detectors and segmentors, in the order in which they run
+DENSE_HEADS = ('rpn_head', 'bbox_head', 'decode_head', 'auxiliary_head')
 
 
 @dataclass
@@ -32,7 +35,8 @@ class Part:
 
     Attributes:
         network: ``'student'``, ``'teacher'``, ``'momentum'``.
-        part: ``'backbone'``, ``'neck'`` or ``'head'``.
+        part: ``'backbone'``, ``'neck'`` or ``'head'``; of a detector or
+            segmentor the names of its parts.
         parameters: their number.
         flops: of one image in the forward direction, a fused
             multiply-add counted as one, by the size of the view
@@ -126,20 +130,25 @@ def network_complexity(
     other.
 
     Args:
-        config: loaded; of a distiller, a classifier, or of a detector or
-            segmentor (whose backbone alone is counted).
+        config: loaded; of a distiller, a classifier, a detector or a
+            segmentor. The head for regions is counted at as many regions as
+            the test takes at most.
         views: height and width of every view of a training image, global
             crops first.
 
     Returns:
         Backbone, projector and classification head of each network, as far
         as there are such; and the objectives of a distiller, with their
-        parameters alone.
+        parameters alone. Of what cannot be traced, ``missed`` says so.
 
     Raises:
         ValueError: if the views do not suffice for a head.
     """
     model = build_on_meta(config)
+    if hasattr(model, 'roi_head') or any(
+        hasattr(model, name) for name in DENSE_HEADS
+    ):
+        return _dense_parts(model, views)
     tensors = [torch.empty(1, 3, *size, device='meta') for size in views]
     distils = hasattr(model, 'needs') and hasattr(model, '_count_global')
     if distils:
@@ -242,3 +251,114 @@ def _run_neck(dropout: bool, neck: nn.Module, features: Tensor) -> Tensor:
 
 def _run_head(head: nn.Module, features: Tensor) -> Tensor:
     return head((features,))
+
+
+# --- detectors and segmentors -----------------------------------------------
+
+
+def _flat(output) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return [tensor for item in output or () for tensor in _flat(item)]
+
+
+def _dense_parts(
+    model: nn.Module, sizes: Sequence[tuple[int, int]]
+) -> list[Part]:
+    """Count the parts of a detector or segmentor, each by itself.
+
+    What selects regions between them has no multiply-adds to speak of.
+    """
+    _materialise(model)
+    names = ('backbone', 'neck', *DENSE_HEADS)
+    modules = {name: getattr(model, name, None) for name in names}
+    modules = {k: m for k, m in modules.items() if isinstance(m, nn.Module)}
+    parts = {
+        name: Part('student', name, _parameters(module))
+        for name, module in modules.items()
+    }
+    for size in dict.fromkeys(sizes):
+        maps = torch.zeros(1, 3, *size)
+        for name, module in modules.items():
+            _count(parts[name], size, module, maps)
+            if name in ('backbone', 'neck'):
+                with torch.no_grad():
+                    maps = module(maps)
+    heads = getattr(model, 'roi_head', None)
+    if heads is not None:
+        parts['roi_head'] = _region_part(model, heads, sizes)
+    for part in parts.values():
+        if part.flops:
+            part.per_image = sum(part.flops[tuple(size)] for size in sizes)
+    return list(parts.values())
+
+
+def _region_part(
+    model: nn.Module, heads: nn.Module, sizes: Sequence[tuple[int, int]]
+) -> Part:
+    """Count the heads for regions, the same for every size of an image."""
+    part = Part('student', 'roi_head', _parameters(heads))
+    if 'rpn' not in (getattr(model, 'test_cfg', None) or {}):
+        part.missed = ('roi_head, of which test_cfg.rpn tells no number',)
+        return part
+    total = 0
+    for number, module, region in _regions(model, heads):
+        alone = Part('student', 'roi_head', 0)
+        _count(alone, region.shape[2:], module, region)
+        part.missed += alone.missed
+        total += number * sum(alone.flops.values())
+    if not part.missed:
+        part.flops = dict.fromkeys(map(tuple, sizes), total)
+    return part
+
+
+def _count(part: Part, size, module: nn.Module, inputs) -> None:
+    """Add the FLOPs of a part, or that it cannot be traced."""
+    try:
+        part.flops[tuple(size)], missed = count_flops(
+            module,
+            _flat(inputs)[0],
+            lambda module, _: tuple(_flat(module(inputs))),
+        )
+    except Exception as error:  # whatever a forward makes of a plain call
+        reason = (str(error).splitlines() or [''])[0]
+        missed = (f'{part.part}, which cannot be traced ({reason})',)
+        part.flops = {}
+    part.missed = tuple(dict.fromkeys((*part.missed, *missed)))
+
+
+class _Region(nn.Module):
+    """What one region goes through."""
+
+    def __init__(self, shared: nn.Module | None, head: nn.Module) -> None:
+        super().__init__()
+        self.shared, self.head = shared, head
+
+    def forward(self, region: Tensor):
+        return self.head(
+            region if self.shared is None else self.shared(region)
+        )
+
+
+def _regions(
+    model: nn.Module, heads: nn.Module
+) -> Iterator[tuple[int, nn.Module, Tensor]]:
+    """Yield how many regions a head takes, the head, and one region."""
+    numbers = dict(
+        bbox=model.test_cfg.rpn.max_per_img,
+        mask=model.test_cfg.rcnn.max_per_img,
+    )
+    shared = getattr(heads, 'shared_head', None)
+    for kind, number in numbers.items():
+        head = getattr(heads, f'{kind}_head', None)
+        extractor = getattr(heads, f'{kind}_roi_extractor', None)
+        if head is None or extractor is None:
+            continue
+        if isinstance(extractor, nn.ModuleList):  # stages of a cascade
+            extractor = extractor[0]
+        size = extractor.roi_layers[0].output_size
+        yield (
+            number,
+            _Region(shared, head),
+            torch.zeros(1, extractor.out_channels, *size),
+        )

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmssd.apis.config import load_config
+from mmssd.apis.config import load_config, register_modules
 from mmssd.visualization.complexity import count_flops, network_complexity
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +102,76 @@ def test_a_view_that_the_teacher_does_not_see():
         == student.flops[64, 64] + 6 * (student.flops[32, 32])
     )
     assert teacher.per_image <= student.per_image
+
+
+def test_a_whole_segmentor_by_hand():
+    pytest.importorskip('mmseg')
+    register_modules('mmseg')
+    head = dict(
+        type='FCNHead',
+        in_channels=32,
+        in_index=3,
+        channels=4,
+        num_convs=1,
+        concat_input=False,
+        num_classes=3,
+        norm_cfg=None,
+    )
+    model = dict(
+        type='EncoderDecoder',
+        backbone=dict(
+            type='ResNet', depth=18, stem_channels=4, base_channels=4
+        ),
+        decode_head=head,
+        auxiliary_head=dict(head, in_channels=16, in_index=2),
+        test_cfg=dict(mode='whole'),
+    )
+    config = Config(dict(default_scope='mmseg', model=model))
+    parts = {p.part: p for p in network_complexity(config, [(64, 96)])}
+    assert list(parts) == ['backbone', 'decode_head', 'auxiliary_head']
+    # 2 x 3 places of stride 32, 4 x 6 of stride 16
+    found = parts['decode_head']
+    assert found.flops == {(64, 96): 6 * (32 * 9 * 4 + 4 * 3)}
+    assert found.parameters == 32 * 9 * 4 + 4 + 4 * 3 + 3
+    assert parts['auxiliary_head'].per_image == 24 * (16 * 9 * 4 + 4 * 3)
+    assert parts['backbone'].flops[64, 96] > 32 * 48 * 147 * 4
+    assert not any(part.missed for part in parts.values())
+
+
+def test_a_whole_detector_by_hand():
+    pytest.importorskip('mmdet')
+    config = load_config(
+        ROOT / 'configs/transfer/detection/'
+        'faster-rcnn_resnet18-fpn_8xb2-12e_voc07.py'
+    )
+    parts = {p.part: p for p in network_complexity(config, [(64, 96)])}
+    assert list(parts) == ['backbone', 'neck', 'rpn_head', 'roi_head']
+    # maps of 16 x 24, 8 x 12, 4 x 6, 2 x 3 and 1 x 2 places
+    places = (384, 96, 24, 6, 2)
+    fpn = sum(
+        n * wide * 256
+        for n, wide in zip(places, (64, 128, 256, 512), strict=False)
+    )
+    fpn += sum(places[:4]) * 9 * 256 * 256
+    assert fpn <= parts['neck'].per_image < 1.001 * fpn
+    rpn = 9 * 256 * 256 + 256 * (3 + 12)
+    assert parts['rpn_head'].per_image == sum(places) * rpn
+    # 1000 regions of 7 x 7, 21 scores and 20 boxes
+    region = 49 * 256 * 1024 + 1024 * 1024 + 1024 * (21 + 80)
+    assert parts['roi_head'].per_image == 1000 * region
+    assert not any(part.missed for part in parts.values())
+    # what cannot be traced is said, and the rest is counted
+    config.model.roi_head.bbox_roi_extractor.out_channels = 8
+    parts = {p.part: p for p in network_complexity(config, [(64, 96)])}
+    assert parts['roi_head'].per_image is None
+    assert 'roi_head, which cannot be traced' in parts['roi_head'].missed[0]
+    assert parts['rpn_head'].per_image == sum(places) * rpn
+    # regions from elsewhere, nobody knows how many
+    config.model.type = 'FastRCNN'
+    del config.model['rpn_head'], config.model.test_cfg['rpn']
+    found = network_complexity(config, [(64, 96)])[-1]
+    assert found.per_image is None and found.parameters > 0
+    assert 'tells no number' in found.missed[0]
 
 
 def test_tool(tool, tmp_path, capsys):

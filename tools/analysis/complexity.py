@@ -4,11 +4,14 @@ A table with a row for each part of each network: millions of parameters, and
 operations of one image in the forward direction (a fused multiply-add is one,
 as mmengine counts), for every size of its views and in sum over all views of
 a training image that the network sees. A projector runs as often as in
-training, dropout views included.
+training, dropout views included. Of detectors and segmentors all parts are
+counted, the head for regions at as many as the test takes at most; what
+mmengine's counter cannot trace is named below the table.
 
 Examples:
     python tools/analysis/complexity.py CONFIG
     python tools/analysis/complexity.py CONFIG --views 1x224 --out cost.json
+    python tools/analysis/complexity.py DETECTOR --views 1x800x1333
 """
 
 import argparse
