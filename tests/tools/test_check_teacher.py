@@ -163,6 +163,14 @@ def test_knn_on_a_folder(place, capsys):
     assert 'k-NN: 100.00 % top-1' in capsys.readouterr().out
 
 
+def test_folders_that_number_classes_differently(place, capsys):
+    (place / 'images/val/another').mkdir()
+    with pytest.raises(SystemExit):
+        run(place, *('--labelled', place / 'images', '--size', 16, '--k', 1))
+    message = capsys.readouterr().err
+    assert "label 0 means 'left' in the one and 'another'" in message
+
+
 def test_knn_on_the_sets_of_the_config(place):
     pipeline = (
         "[dict(type='LoadImage'), dict(type='Resize', scale=16), "

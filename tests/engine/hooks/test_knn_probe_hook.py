@@ -256,6 +256,13 @@ def test_teacher_and_loader_config(tmp_path):
             dict(bank=images(0, seed=1, serialize_data=False)),
             'the bank set has no images',
         ),
+        (
+            dict(
+                bank=images(9, seed=1, metainfo=dict(classes=('a', 'b'))),
+                query=images(6, seed=1, metainfo=dict(classes=('b',))),
+            ),
+            "label 0 means 'a' in the one and 'b' in the other",
+        ),
         (dict(k=10), 'k=10, but the bank has only 9'),
     ],
 )
