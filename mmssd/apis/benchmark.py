@@ -151,6 +151,7 @@ def measure(
     before: dict[str, Callable[[], None]] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     counts: dict[str, int] | None = None,
+    after: dict[str, Callable[[float], None]] | None = None,
 ) -> dict[str, dict]:
     """Time functions in rounds, in turn, after one round of warming up.
 
@@ -164,6 +165,8 @@ def measure(
         clock: in seconds; ``time.process_time`` counts what the processor
             spent on this process, also where others keep it busy.
         counts: steps in a round of those that need another number.
+        after: what has to happen after a round of some of them, untimed; it
+            gets the seconds of a step.
 
     Returns:
         See :func:`summarise`.
@@ -181,9 +184,12 @@ def measure(
             for _ in range(number[name]):
                 function()
             _wait()
+            spent = clock() - start
             if index:
-                seconds[name].append(clock() - start)
+                seconds[name].append(spent)
                 peaks[name].append(peak_mib(resident))
+            if after and name in after:
+                after[name](spent / number[name])
     return summarise(seconds, number, images, base, peaks)
 
 
@@ -678,6 +684,17 @@ class SteppedTrainLoop(IterBasedTrainLoop):
             self.fetch()
         for _ in range(self.ahead):
             function()
+
+    def rest(self, seconds: float) -> None:
+        """Wait until the workers have nothing to do but wait.
+
+        Else they would take the processor from what is timed next.
+
+        Args:
+            seconds: of a step; workers prepare a batch in no more.
+        """
+        if self.ahead:
+            time.sleep(self.ahead * seconds)
 
     def whole(self, steps: int) -> int:
         """Return at least so many steps, a multiple of the workers.

@@ -203,7 +203,7 @@ def test_medians_ratios_and_throughput():
 
 
 def test_rounds_go_in_turn_after_one_of_warming_up():
-    calls = []
+    calls, rests, ticks = [], [], iter(range(100))
     rows = benchmark.measure(
         dict(limit=lambda: calls.append('l'), run=lambda: calls.append('r')),
         rounds=2,
@@ -211,10 +211,13 @@ def test_rounds_go_in_turn_after_one_of_warming_up():
         images=1,
         before=dict(run=lambda: calls.append('d')),
         counts=dict(run=4),
+        after=dict(run=lambda seconds: rests.append(seconds)),
+        clock=lambda: next(ticks),
     )
     # one round to warm up, two that count
     assert ''.join(calls) == 'llldrrrrllldrrrrllldrrrr'
     assert [rows[name]['steps'] for name in ('limit', 'run')] == [3, 4]
+    assert rests == [0.25] * 3  # a tick for four steps
 
 
 def test_another_clock():
@@ -275,7 +278,7 @@ def loop_over(loader):
 
 
 @pytest.mark.filterwarnings('ignore:This DataLoader will create')
-def test_workers_are_timed_in_their_rhythm():
+def test_workers_are_timed_in_their_rhythm(monkeypatch):
     """Four that sleep 0.3 s for a batch: 0.075 s a step, not 0.3 / 3."""
     loader = torch.utils.data.DataLoader(
         SleepyImages(0.3), batch_size=1, num_workers=4
@@ -294,6 +297,11 @@ def test_workers_are_timed_in_their_rhythm():
     assert rows['data']['median_ms'] == pytest.approx(75, rel=0.2)
     alone = loop_over(torch.utils.data.DataLoader(SleepyImages(0)))
     assert (alone.ahead, alone.whole(3)) == (0, 3)
+    waited = []
+    monkeypatch.setattr(time, 'sleep', waited.append)
+    alone.rest(0.5)
+    loop.rest(0.5)  # eight batches ahead
+    assert waited == [4.0]
 
 
 def test_images_never_end(tool, tmp_path, monkeypatch):
@@ -419,6 +427,19 @@ def test_jpegs_for_the_pipeline_of_the_config(tmp_path):
     assert data[1]['inputs'][0].shape == (3, 224, 224)
     with pytest.raises(ValueError, match='reads no files'):
         benchmark.set_images(load_config(DEMO), 'jpeg', tmp_path, 2, 32, [])
+
+
+def test_peers_are_measured(tool, tmp_path, capsys):
+    out = tmp_path / 'peers.json'
+    arguments = [str(MOCO), *TINY, '--measure', 'run', '--peers', 'moco']
+    arguments += ['--queue', '8', '--num-workers', '1', '--out', str(out)]
+    tool.main(arguments)
+    (case,) = json.loads(out.read_text())['cases']
+    assert case['peer_workers'] == 1
+    rows = case['peers']['moco']
+    assert list(rows) == ['mmpretrain', 'ours float32', 'ours']
+    assert rows['mmpretrain']['ratio_of_medians'] == 1
+    assert 'moco to mmpretrain: of medians' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('peer', benchmark.PEERS)

@@ -164,6 +164,7 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         },
         clock=clock,
         counts={name: loop.whole(args.steps) for name, loop in loops.items()},
+        after={name: loop.rest for name, loop in loops.items()},
     )
     epochs = {
         name: row['median_ms'] / 1000 * cache.images / batch

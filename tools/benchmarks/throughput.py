@@ -14,6 +14,9 @@ same precision; the table gives medians and the spread over the rounds.
 * parts: what an iteration of the Runner is spent on;
 * start: from the start of Python to the end of the first iteration.
 
+Peak memory is, on a GPU, what was allocated beyond what all sides keep there;
+on a CPU, what was resident of the whole process.
+
 --peers adds mmpretrain's SwAV or MoCo beside ours, with equal networks,
 crops, batch, optimizer and workers, as runs. --adapter adds any other code:
 a Python file with `make_step(views, device)`, which returns a function that
@@ -451,16 +454,18 @@ def measure_case(
         (cfg.get('env_cfg') or {}).get('cudnn_benchmark')
     )
     timed = prepare(args, cfg)
-    before, counts = {}, {}
+    before, counts, after = {}, {}, {}
     device = torch.device(args.device or get_device())
     if args.adapter:
         timed['adapter'] = read_adapter(args, cfg, device)
     if {'run', 'data', 'parts'} & set(args.measure):
         loop = benchmark.stepped_loop(cfg, folder, f'run_{batch}')
         sides = dict(run=loop.advance, data=loop.fetch)
-        for name in sides.keys() & set(args.measure):
-            timed[name] = sides[name]
-            before[name] = partial(loop.settle, sides[name])
+        for name, side in sides.items():
+            if name not in args.measure:
+                continue
+            timed[name], after[name] = side, loop.rest
+            before[name] = partial(loop.settle, side)
             counts[name] = loop.whole(args.steps)
     if timed:
         record['results'] = benchmark.measure(
@@ -471,6 +476,7 @@ def measure_case(
             before=before,
             clock=clock_of(args),
             counts=counts,
+            after=after,
         )
     if 'parts' in args.measure:
         record['parts'] = benchmark.measure_parts(
@@ -562,6 +568,7 @@ def measure_peer(
         },
         clock=clock_of(args),
         counts={name: loop.whole(args.steps) for name, loop in loops.items()},
+        after={name: loop.rest for name, loop in loops.items()},
     )
 
 
@@ -687,7 +694,8 @@ def show(case: dict) -> str:
     ]
     tables = [('to limit', case.get('results', {}))]
     tables += [
-        (f'to {name}', rows) for name, rows in case.get('peers', {}).items()
+        (f'{name} to mmpretrain', rows)
+        for name, rows in case.get('peers', {}).items()
     ]
     for title, rows in tables:
         if not rows:
