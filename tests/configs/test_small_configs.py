@@ -11,7 +11,8 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mmssd.apis.config import load_config
-from mmssd.apis.suites import SUITES, Suite
+from mmssd.apis.suite_tasks import SUITES
+from mmssd.apis.suites import Suite
 from mmssd.apis.transfer import prove_initialisation
 from mmssd.datasets.small_sets import make_small_sets
 from mmssd.evaluation.from_config import labelled_sets

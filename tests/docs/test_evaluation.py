@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmssd.apis.suites import SUITES
+from mmssd.apis.suite_tasks import SUITES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / 'docs/evaluation.md').read_text()

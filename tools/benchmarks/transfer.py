@@ -30,11 +30,10 @@ from pathlib import Path
 
 from mmssd.apis.cli import readable_errors
 from mmssd.apis.export import PARTS
+from mmssd.apis.suite_tasks import DATA, SUITES
 from mmssd.apis.suites import (
-    DATA,
     MODELS,
     RANDOM,
-    SUITES,
     SUPERVISED,
     Suite,
     epoch_rows,
