@@ -375,8 +375,9 @@ def test_schedules_of_dino():
     optimizer = wrapper.optimizer
     names = {id(p): name for name, p in model.named_parameters()}
     groups = {
-        names[id(group['params'][0])]: group
+        names[id(parameter)]: group
         for group in optimizer.param_groups
+        for parameter in group['params']
     }
     decayed = groups['neck.mlp.0.weight']
     spared = groups['neck.mlp.0.bias']

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +295,8 @@ def test_workers_are_timed_in_their_rhythm(monkeypatch):
         before=dict(data=lambda: loop.settle(loop.fetch)),
         counts=dict(data=loop.whole(3)),
     )
-    assert rows['data']['median_ms'] == pytest.approx(75, rel=0.2)
+    # 300 over four workers; not what they had ready, nor a start together
+    assert 70 < rows['data']['median_ms'] < 100
     alone = loop_over(torch.utils.data.DataLoader(SleepyImages(0)))
     assert (alone.ahead, alone.whole(3)) == (0, 3)
     waited = []
@@ -338,6 +340,27 @@ def test_parts_add_up_and_leave_no_trace():
     assert set(parts.seconds) == {'work a', 'work b'}
     assert 0.04 <= parts.seconds['work a'] < 1
     assert 'work' not in vars(thing)
+
+
+def test_a_part_within_a_part_counts_once():
+    now = [0.0]
+
+    def spend(seconds):
+        now[0] += seconds
+
+    parts, place = benchmark.Parts(lambda: now[0]), types.ModuleType('place')
+    place.inner = spend
+    parts.watch(place, 'inner', 'inner')
+    with parts.timing('outer'):
+        spend(1)
+        place.inner(4)
+        with parts.timing('between'):
+            place.inner(2)
+            spend(8)
+        spend(16)
+    parts.release()
+    assert parts.seconds == dict(outer=17.0, between=8.0, inner=6.0)
+    assert place.inner is spend
 
 
 def test_efficiency_of_processes(tool):
@@ -498,6 +521,8 @@ def test_measures_a_real_training(tool, tmp_path, capsys):
         'student forward',
         'teacher forward',
         'head clustering',
+        'sinkhorn',
+        'queue',
         'head domain',
         'backward',
         'optimizer',

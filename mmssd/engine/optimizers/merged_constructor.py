@@ -11,13 +11,27 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     Args:
         groups: as an optimizer takes them; ``params`` is one parameter or a
             list of them.
+
+    Raises:
+        ValueError: for a parameter that is there twice, whose update would
+            be made twice: of layers that share their weights.
     """
     merged: dict[tuple, dict] = {}
+    seen: set[int] = set()
     for group in groups:
         options = {k: v for k, v in group.items() if k != 'params'}
         key = tuple(sorted((name, repr(v)) for name, v in options.items()))
         own = group['params']
         own = list(own) if isinstance(own, (list, tuple)) else [own]
+        for parameter in own:
+            if id(parameter) in seen:
+                raise ValueError(
+                    'a parameter of shape '
+                    f'{tuple(parameter.shape)} is in two groups: layers of '
+                    'the model share it; set bypass_duplicate=True in '
+                    'paramwise_cfg, which gives it the options of the first'
+                )
+            seen.add(id(parameter))
         merged.setdefault(key, dict(params=[], **options))['params'] += own
     return list(merged.values())
 

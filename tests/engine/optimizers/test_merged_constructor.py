@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import (
+    CosineAnnealingParamScheduler,
+    LinearLR,
+    build_optim_wrapper,
+)
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -55,6 +59,54 @@ def test_groups_by_hand():
         dict(lr=0.2, weight_decay=0.0),
         dict(lr=0.2),
     ]
+
+
+def test_shared_weights_are_not_updated_twice():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match=r'shape \(3, 3\) is in two groups'):
+        wrapper(model, dict(type='SGD'), SPARED, merged=True)
+    once = dict(SPARED, bypass_duplicate=True)
+    update = wrapper(model, dict(type='SGD'), once, merged=True)
+    assert sum(len(g['params']) for g in update.optimizer.param_groups) == 3
+
+
+def test_schedules_and_a_resumed_run():
+    """Warm-up, then weight decay up to ten times, stopped in the middle."""
+    results = []
+    for merged in (False, True):
+        model = network()
+        update = wrapper(model, dict(type='AdamW'), SPARED, merged)
+
+        def schedules(update=update):
+            return [
+                LinearLR(update, start_factor=0.1, end=3, by_epoch=False),
+                CosineAnnealingParamScheduler(
+                    update.optimizer,
+                    param_name='weight_decay',
+                    eta_min_ratio=10.0,
+                    T_max=6,
+                    by_epoch=False,
+                ),
+            ]
+
+        running = schedules()
+        for step in range(6):
+            if step == 3:  # as a resumed run does
+                state = copy.deepcopy(update.state_dict())
+                states = [s.state_dict() for s in running]
+                update = wrapper(model, dict(type='AdamW'), SPARED, merged)
+                running = schedules(update)
+                update.load_state_dict(state)
+                for one, kept in zip(running, states, strict=True):
+                    one.load_state_dict(kept)
+            x = torch.linspace(-1, 1, 20).view(4, 5)
+            update.update_params(model(x).square().sum())
+            for one in running:
+                one.step()
+        results.append(model.state_dict())
+    for name, value in results[0].items():
+        assert torch.equal(results[1][name], value)
 
 
 @pytest.mark.parametrize(

@@ -556,6 +556,25 @@ def test_state_dict_holds_the_whole_state():
     ]
 
 
+def test_codes_are_made_of_cosines_by_factors(monkeypatch):
+    """In training all scores are cosines: sinkhorn is told that bound."""
+    from mmssd.models.heads import online_clustering_head as module
+
+    asked = []
+
+    def watched(scores, *args, **kwargs):
+        asked.append((scores.abs().max().item(), kwargs.get('bound')))
+        return module.sinkhorn.plain(scores, *args, **kwargs)
+
+    watched.plain = module.sinkhorn
+    monkeypatch.setattr(module, 'sinkhorn', watched)
+    head = make_head(torch.float32, queue_length=2 * N)
+    for _ in range(3):
+        head.loss(make_step(2, False, torch.float32))
+    assert len(asked) == 6  # of two crops
+    assert all(top <= 1 + 1e-6 and bound == 1 for top, bound in asked)
+
+
 def codes_of_this_rank(batches, queue_length, weight):
     """Run on a worker (or alone): codes and queue for a share of rows."""
     head = make_head(torch.float64, queue_length=queue_length)

@@ -212,11 +212,14 @@ def test_masks_of_all_and_of_nothing(bound):
     assert torch.equal(codes, torch.zeros(4, 3))
 
 
-def test_no_gradient_and_no_change_of_the_input():
-    scores = cosines(4, 3).requires_grad_()
+@pytest.mark.parametrize('bound', [None, 1])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_no_gradient_and_no_change_of_the_input(bound, dtype):
+    scores = cosines(4, 3).to(dtype).requires_grad_()
     before = scores.detach().clone()
-    assert not sinkhorn(scores).requires_grad
-    assert not sinkhorn(scores, mask=torch.ones(4) > 0).requires_grad
+    assert not sinkhorn(scores, bound=bound).requires_grad
+    mask = torch.tensor([True, False, True, True])
+    assert not sinkhorn(scores, mask=mask, bound=bound).requires_grad
     assert torch.equal(scores, before)
 
 
