@@ -6,8 +6,15 @@ from pathlib import Path
 AT = '@'  # between the name of a run and an epoch of it
 
 
+def _spread(cell: dict) -> float:
+    # of a single run nothing is known of the spread
+    return cell['std'] if cell['n'] > 1 else nan
+
+
 def plot_epochs(rows: list[dict], columns: list[str], path: Path) -> None:
     """Draw every column over the epochs of the runs, as OSS Figure 3.
+
+    A run has the same colour in every column.
 
     Args:
         rows: of :meth:`Suite.table`, those named ``RUN@EPOCH``.
@@ -27,16 +34,22 @@ def plot_epochs(rows: list[dict], columns: list[str], path: Path) -> None:
         1, len(columns), figsize=(4 * len(columns), 3.5), squeeze=False
     )
     for axis, column in zip(axes[0], columns, strict=True):
-        for name, found in runs.items():
+        for index, (name, found) in enumerate(runs.items()):
             points = sorted(
-                (epoch, row[column]['mean'], row[column]['std'])
+                (epoch, row[column]['mean'], _spread(row[column]))
                 for epoch, row in found
                 if row[column]
             )
             if points:
                 epochs, means, spreads = zip(*points, strict=True)
                 axis.errorbar(
-                    epochs, means, spreads, marker='o', capsize=3, label=name
+                    epochs,
+                    means,
+                    spreads,
+                    marker='o',
+                    capsize=3,
+                    color=f'C{index}',  # in every column
+                    label=name,
                 )
         axis.set_title(column)
         axis.set_xlabel('epoch')
@@ -50,6 +63,8 @@ def plot_epochs(rows: list[dict], columns: list[str], path: Path) -> None:
 
 def plot_table(rows: list[dict], columns: list[str], path: Path) -> None:
     """Draw a group of bars for each column, with the spread over its runs.
+
+    A row without results keeps its place and colour for later.
 
     Args:
         rows: of :meth:`Suite.table`.
@@ -69,13 +84,15 @@ def plot_table(rows: list[dict], columns: list[str], path: Path) -> None:
             for i, name in enumerate(columns)
             if row[name]
         ]
+        if not places:
+            continue
         bars = axis.bar(
             [place for place, _ in places],
             [cell['mean'] for _, cell in places],
             width,
-            # of a single run nothing is known of the spread
-            yerr=[cell['std'] if cell['n'] > 1 else nan for _, cell in places],
+            yerr=[_spread(cell) for _, cell in places],
             capsize=3,
+            color=f'C{index}',  # also once rows before it have results
             label=row['row'],
         )
         axis.bar_label(
