@@ -663,8 +663,9 @@ class Suite:
         in the same folder for the same student, are there too.
 
         A column is ``None`` without a finished run, else what
-        :func:`average_metrics` says, in percent. Where not all runs of a
-        cell are finished, ``n`` is smaller than ``of``.
+        :func:`average_metrics` says, in percent, but that ``std`` of a
+        single value is ``None``. Where not all runs of a cell are finished,
+        ``n`` is smaller than ``of``.
 
         ``initialisation`` is what the first finished run has stated;
         ``initialisations`` has that of every task.
@@ -703,9 +704,10 @@ class Suite:
                         record[column] = None
                         continue
                     each = len(values) // len(results)
-                    record[column] = dict(
-                        average_metrics(values)[key], of=each * runs
-                    )
+                    average = average_metrics(values)[key]
+                    if average['n'] == 1:
+                        average['std'] = None  # unknown, rather than none
+                    record[column] = dict(average, of=each * runs)
             rows.append(record)
         return rows
 
@@ -763,6 +765,7 @@ class Suite:
                     for name in columns
                     for part in ('mean', 'std')
                 ]
+                # None, the spread of a single run, is an empty field
                 writer.writerow(
                     [row['row'], *numbers, row['initialisation'] or '']
                 )

@@ -8,7 +8,7 @@ AT = '@'  # between the name of a run and an epoch of it
 
 def _spread(cell: dict) -> float:
     # of a single run nothing is known of the spread
-    return cell['std'] if cell['n'] > 1 else nan
+    return nan if cell['std'] is None else cell['std']
 
 
 def plot_epochs(rows: list[dict], columns: list[str], path: Path) -> None:

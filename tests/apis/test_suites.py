@@ -113,6 +113,19 @@ def test_fills_the_table(make):
     assert suite.said[2].endswith(' left')
 
 
+def test_a_single_run_has_no_spread(make):
+    suite = make(seeds=1)
+    assert suite.run()
+    assert '| oss | 70.0 |' in (suite.work_dir / 'table.md').read_text()
+    with open(suite.work_dir / 'table.csv') as file:
+        row = list(csv.DictReader(file))[1]
+    assert (float(row['AP50']), row['AP50 std']) == (pytest.approx(70), '')
+    record = json.loads((suite.work_dir / 'table.json').read_text())
+    found = record['rows'][1]['AP50']
+    assert (found['n'], found['std']) == (1, None)
+    assert (suite.work_dir / 'table.png').stat().st_size > 1000
+
+
 def test_estimates_come_from_logs_then_from_what_is_assumed(make):
     suite = make()
     task = replace(suite.tasks[0], minutes=7.0)
@@ -249,7 +262,7 @@ def test_several_draws_of_one_cell(make, tmp_path):
         2,
     )
     assert row['few']['std'] == pytest.approx(50**0.5)
-    assert (row['all']['mean'], row['all']['std']) == (50, 0)
+    assert (row['all']['mean'], row['all']['std']) == (50, None)
     path.write_text(json.dumps(dict(results=results[:1])))
     with pytest.raises(ValueError, match='only 1 results, not 2'):
         suite._metrics(cell)

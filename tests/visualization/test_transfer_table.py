@@ -25,7 +25,7 @@ def kept(monkeypatch):
 
 def test_bars_have_the_means_and_spreads(tmp_path, kept):
     rows = [
-        dict(row='oss', box=cell(20.0, 0.5, 5), mask=cell(18.0, 0.0, 1)),
+        dict(row='oss', box=cell(20.0, 0.5, 5), mask=cell(18.0, None, 1)),
         dict(row='swav', box=cell(17.0, 0.25, 5), mask=None),
     ]
     plot_table(rows, ['box', 'mask'], tmp_path / 'table.png')
@@ -69,7 +69,7 @@ def test_rows_without_results_are_not_in_the_legend(tmp_path, kept):
 def test_curves_have_the_epochs_and_means_of_each_run(tmp_path, kept):
     rows = [
         # in the order of the table, which need not be that of the epochs
-        dict(row='a@400', top1=cell(61.0, 0.0, 1), ap=None),
+        dict(row='a@400', top1=cell(61.0, None, 1), ap=None),
         dict(row='a@200', top1=cell(58.0, 0.5, 3), ap=None),
         dict(row='b@x@200', top1=cell(55.0, 0.25, 3), ap=cell(30.0, 1.0, 3)),
         dict(row='b@x@400', top1=None, ap=cell(33.0, 2.0, 3)),
