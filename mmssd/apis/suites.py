@@ -25,6 +25,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
+from mmssd.engine.hooks.transfer_hook import NOT_COMPARED
 from mmssd.evaluation.averages import (
     DETECTION,
     average_metrics,
@@ -115,8 +116,12 @@ class Cell:
             command += ['--cfg-options', *self.options]
         return [*python, *command]
 
-    def prove(self) -> None:
+    def prove(self) -> str:
         """Bring the weights into the network, as the run would.
+
+        Returns:
+            What a training will state that it starts from; empty for a
+            probe.
 
         Raises:
             ValueError: if they do not fit, or the config is wrong.
@@ -139,12 +144,13 @@ class Cell:
         logger.setLevel('WARNING')  # not each parameter that is initialised
         try:
             if self.task.tool == 'train':
-                prove_initialisation(config)
-            elif self.checkpoint is not None:
+                return prove_initialisation(config)
+            if self.checkpoint is not None:
                 with DefaultScope.overwrite_default_scope(scope):
                     build_network(config, self.checkpoint, self.part)
         finally:
             logger.setLevel(level)
+        return ''
 
     def recipe(self) -> str:
         """Return what tells whether a result is still of this cell."""
@@ -285,6 +291,8 @@ class Suite:
     others: Sequence[Task] = ()
     say: Callable[[str], None] = print
     failed: dict[str, str] = field(default_factory=dict)
+    # what is not proven although it fits, of the last look at the problems
+    unproven: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.rows or not self.tasks:
@@ -439,6 +447,16 @@ class Suite:
             lines.append(
                 f'row {SUPERVISED} of {", ".join(names)}: {word}{reason}'
             )
+        if (
+            SUPERVISED not in self.rows
+            and not reasons
+            and self.student not in MODELS
+            and any('{student}' in task.config for task in self.tasks)
+        ):
+            lines.append(
+                f'row {SUPERVISED}: mmpretrain has no network of '
+                f'{self.student} trained with labels; give {SUPERVISED}=FILE'
+            )
         text = f'in all about {_duration(total)}'
         if unknown:
             text += f' and {unknown} runs of unknown length'
@@ -453,10 +471,14 @@ class Suite:
         :func:`~mmssd.evaluation.from_config.build_network`. URLs that have
         not been downloaded yet are left out.
 
+        Where the weights fit, but not all can be proven of them,
+        ``unproven`` gets a line with row, task and statement.
+
         Returns:
             Each problem once, with the rows and tasks that have it.
         """
         places: dict[str, list[str]] = {}
+        self.unproven = []
         proven = set()
         for cell in self.cells():
             pair = cell.row, cell.task.name
@@ -467,20 +489,27 @@ class Suite:
             if url and not is_fetched(cell.checkpoint):
                 continue
             try:
-                cell.prove()
+                statement = cell.prove()
             except USER_ERRORS as error:
                 # what to do is another thing here than in a single run
                 text = explain(error).replace(REMEDY, '').rstrip(' .\n')
                 places.setdefault(text, []).append('/'.join(pair))
+                continue
+            if NOT_COMPARED in statement:
+                self.unproven.append(f'{"/".join(pair)}: {statement}')
         return [f'{", ".join(of)}: {text}' for text, of in places.items()]
 
     def check(self) -> None:
         """Refuse to begin while there are :meth:`problems`.
 
+        What fits, but has features that cannot be compared, is said.
+
         Raises:
             SetupError: naming them all.
         """
         problems = self.problems()
+        for line in self.unproven:
+            self.say(line)
         if problems:
             raise SetupError(
                 'nothing was run, because not every checkpoint fits:\n'
@@ -776,6 +805,13 @@ class Suite:
         for row in rows:
             texts = [_text(row[name]) for name in columns]
             start = (row['initialisation'] or '-').partition(',')[0]
+            unproven = [
+                task
+                for task, statement in row['initialisations'].items()
+                if NOT_COMPARED in statement
+            ]
+            if unproven:
+                start += f', {NOT_COMPARED} ({", ".join(unproven)})'
             lines.append(
                 f'| {row["row"]} | ' + ' | '.join(texts) + f' | {start} |'
             )

@@ -126,6 +126,43 @@ def test_a_single_run_has_no_spread(make):
     assert (suite.work_dir / 'table.png').stat().st_size > 1000
 
 
+def test_features_that_were_not_compared_are_said(make, monkeypatch):
+    suite = make()
+    statement = 'from a.pth, 5 of 5, features not compared (no, no config)'
+
+    def prove(self):
+        return statement if self.checkpoint else 'from random weights'
+
+    monkeypatch.setattr(Cell, 'prove', prove)
+    suite.check()
+    assert suite.said == [f'oss/det: {statement}']  # once for both seeds
+    assert suite.run()
+    assert suite.said[1] == f'oss/det: {statement}'
+    # a second task, of which more was proven, does not hide it
+    path = suite.work_dir / 'oss/det/split1_seed0/result.json'
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(result, initialisation=statement)))
+    first = replace(suite.tasks[0], name='first', columns={'A': ('a', 1)})
+    suite.tasks = (first, *suite.tasks)
+    for cell in suite.cells():
+        if cell.task is first and cell.row == 'oss':
+            cell.folder.mkdir(parents=True)
+            (cell.folder / 'result.json').write_text(
+                json.dumps(
+                    dict(
+                        result,
+                        recipe=cell.recipe(),
+                        metrics=dict(a=1),
+                        initialisation='from a.pth, equal features',
+                    )
+                )
+            )
+    suite.write()
+    random, oss = (suite.work_dir / 'table.md').read_text().splitlines()[2:]
+    assert random.endswith('| model.backbone.init_cfg=None |')
+    assert oss.endswith('| from a.pth, features not compared (det) |')
+
+
 def test_estimates_come_from_logs_then_from_what_is_assumed(make):
     suite = make()
     task = replace(suite.tasks[0], minutes=7.0)
@@ -611,6 +648,13 @@ def test_every_checkpoint_is_proven_before_anything_runs(
     assert 'good/linear-seed: the weights do not reach' in error
     assert "no key that begins with 'teacher.backbone.'" in error
     assert tool.main([*base, *chosen, '--plan']) == 0
+    # it fits, but the file does not say which network it is of
+    (line,) = (
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if 'features not compared' in line
+    )
+    assert line.startswith(f'good/linear-seed: backbone from {tmp_path}/good')
 
 
 @pytest.mark.parametrize('student', ['vit-tiny', 'xcit-tiny'])
@@ -635,7 +679,9 @@ def test_what_cannot_be_proven_yet_is_not_downloaded(make, monkeypatch):
     suite = make(seeds=1)
     suite.rows['supervised'] = 'https://example.org/never-there.pth'
     proven = []
-    monkeypatch.setattr(Cell, 'prove', lambda self: proven.append(self.row))
+    monkeypatch.setattr(
+        Cell, 'prove', lambda self: proven.append(self.row) or ''
+    )
     assert suite.problems() == []
     assert proven == ['random', 'oss']
 
@@ -661,6 +707,26 @@ def test_no_row_has_seen_labels_that_the_others_lack(tmp_path, capsys):
     # the features of all networks, and all labels
     linear = ['oss-table6', '--tasks', 'linear-oss']
     assert rows_of(tool, tmp_path, *linear) == ['random', 'supervised']
+    assert 'row supervised' not in capsys.readouterr().out
+
+
+def test_the_plan_says_why_a_student_has_no_supervised_row(tmp_path, capsys):
+    tool = load_tool()
+    base = ['linear-oss', '--student']
+    why = (
+        'row supervised: mmpretrain has no network of regnety-600mf trained '
+        'with labels; give supervised=FILE\n'
+    )
+    assert rows_of(tool, tmp_path, *base, 'regnety-600mf') == ['random']
+    assert why in capsys.readouterr().out
+    (tmp_path / 'a.pth').write_bytes(b'x')
+    given = f'supervised={tmp_path}/a.pth'
+    rows = rows_of(tool, tmp_path, *base, 'regnety-600mf', given)
+    assert rows == ['random', 'supervised']
+    assert 'mmpretrain has no' not in capsys.readouterr().out
+    # it is left out, not missing
+    asked = [*base, 'mobilenet-v2', '--no-supervised']
+    assert rows_of(tool, tmp_path, *asked) == ['random']
     assert 'row supervised' not in capsys.readouterr().out
 
 
