@@ -10,13 +10,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmssd.datasets.coco_subsets import check_images
+from mmssd.evaluation.features import check_class_lists
 
 from .config import dataset_class
 
@@ -221,20 +221,7 @@ def _check_classification(cfg: Config) -> None:
                 _check_list(place, built, number, max(allowed, default=0))
             elif built.with_label and number is not None:
                 folders[place] = _class_folders(place, built, number)
-    for (first, ours), (second, theirs) in pairwise(folders.items()):
-        if ours != theirs:
-            label, one, other = next(
-                (label, *pair)
-                for label, pair in enumerate(zip_longest(ours, theirs))
-                if pair[0] != pair[1]
-            )
-            raise ValueError(
-                f'{first} has {len(ours)} class folders, {second} '
-                f'{len(theirs)}, and they differ: label {label} would be '
-                f'{one} in the one and {other} in the other. Give both '
-                'folders of the same names (empty ones count), or lists '
-                '(ann_file) that number the classes alike'
-            )
+    check_class_lists(folders)
 
 
 def _is_list_or_folder(kind: type | None) -> bool:

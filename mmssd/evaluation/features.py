@@ -117,7 +117,19 @@ def check_classes(sets: Mapping[str, Any]) -> None:
     for name, dataset in sets.items():
         found = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         if found:
-            known[name] = [str(label) for label in found]
+            known[f'the {name} set'] = [str(label) for label in found]
+    check_class_lists(known)
+
+
+def check_class_lists(known: Mapping[str, Sequence[str]]) -> None:
+    """Refuse lists of classes that are not all the same.
+
+    Args:
+        known: classes in the order of their labels, by what has them.
+
+    Raises:
+        ValueError: naming the first label that means two classes.
+    """
     for (first, ours), (second, theirs) in pairwise(known.items()):
         if ours == theirs:
             continue
@@ -128,11 +140,11 @@ def check_classes(sets: Mapping[str, Any]) -> None:
         )
         one, other = ('no class' if c is None else repr(c) for c in pair)
         raise ValueError(
-            f'the {first} set has {len(ours)} classes, the {second} set '
-            f'{len(theirs)}, and they differ: label {label} means {one} in '
-            f'the one and {other} in the other. Give both the same classes: '
-            'folders of the same names (empty ones count), or lists '
-            '(ann_file) that number the classes alike'
+            f'{first} has {len(ours)} classes, {second} {len(theirs)}, and '
+            f'they differ: label {label} means {one} in the one and {other} '
+            'in the other. Give both the same classes: folders of the same '
+            'names (empty ones count), or lists (ann_file) that number the '
+            'classes alike'
         )
 
 

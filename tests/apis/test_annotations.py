@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmssd.apis.annotations import check_annotations
 from mmssd.apis.config import register_modules
+from mmssd.evaluation.features import check_classes
 
 
 def config(scope, dataset, **model):
@@ -264,10 +266,24 @@ def test_folders_that_number_classes_differently(tmp_path):
     cfg.val_dataloader = dict(dataset=sets['val'])
     with pytest.raises(
         ValueError,
-        match=r'train_dataloader\.dataset has 3 class folders, '
-        r'val_dataloader\.dataset 2, .*: label 0 would be a in the one and b',
+        match=r'train_dataloader\.dataset has 3 classes, '
+        r"val_dataloader\.dataset 2, .*: label 0 means 'a' in the one and 'b'",
     ):
         check_annotations(cfg)
+    # said by the same function as of the sets of a probe
+    with pytest.raises(ValueError) as of_sets:
+        check_classes(
+            dict(
+                bank=SimpleNamespace(metainfo=dict(classes='abc')),
+                query=SimpleNamespace(metainfo=dict(classes='bc')),
+            )
+        )
+    with pytest.raises(ValueError) as of_folders:
+        check_annotations(cfg)
+    said = str(of_folders.value)
+    for place, name in (('train', 'bank'), ('val', 'query')):
+        said = said.replace(f'{place}_dataloader.dataset', f'the {name} set')
+    assert said == str(of_sets.value)
     (tmp_path / 'val/a').mkdir()
     check_annotations(cfg)
     cfg.model.head.num_classes = 2
