@@ -17,6 +17,11 @@ COMMANDS = [
 ]
 
 
+def test_lines_are_wrapped():
+    text = re.sub(r'```.*?```', '', TEXT, flags=re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
 def test_files_exist():
     names = re.findall(r'\b(?:tools|configs)/[\w./-]+\.py', TEXT)
     assert len(set(names)) > 10
