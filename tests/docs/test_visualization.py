@@ -19,7 +19,8 @@ COMMANDS = [
 
 def test_lines_are_wrapped():
     text = re.sub(r'```.*?```', '', TEXT, flags=re.DOTALL)
-    assert [line for line in text.splitlines() if len(line) > 80] == []
+    prose = [line for line in text.splitlines() if line[:1] != '|']
+    assert [line for line in prose if len(line) > 80] == []
 
 
 def test_files_exist():
