@@ -14,8 +14,16 @@ from torch import Tensor
 from .features import PARTS
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what tells which network on which images."""
+def add_arguments(
+    parser: argparse.ArgumentParser, kmeans: bool = False
+) -> None:
+    """Add what tells which network on which images.
+
+    Args:
+        parser: of the tool.
+        kmeans: whether the tool clusters the features by scikit-learn, so
+            on the CPU. Defaults to ``False``.
+    """
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'checkpoint',
@@ -42,8 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--device',
-        help='cpu, cuda, ..., of the network and of what is done with its '
-        'features; by default what there is',
+        help='cpu, cuda, ..., of the network'
+        + (
+            ' (k-means runs on the CPU)'
+            if kmeans
+            else ' and of what is done with its features'
+        )
+        + '; by default what there is',
     )
     parser.add_argument(
         '--out', metavar='FILE', help='write the result there, too'

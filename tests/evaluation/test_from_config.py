@@ -315,6 +315,24 @@ def features_of(rows, width, seed):
 
 
 @pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('knn', 'of the network and of what is done with its features;'),
+        ('linear_probe', 'and of what is done with its features;'),
+        ('cluster_alignment', 'of the network (k-means runs on the CPU);'),
+        (
+            '../dataset_converters/pseudo_labels',
+            'of the network (k-means runs on the CPU);',
+        ),
+    ],
+)
+def test_help_says_what_runs_on_the_device(name, said, capsys):
+    with pytest.raises(SystemExit):
+        load_tool(name).main(['--help'])
+    assert said in ' '.join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
     ('name', 'function', 'flags'),
     [
         ('knn', 'knn_classify', []),

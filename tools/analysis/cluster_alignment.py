@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_arguments(parser)
+    cli.add_arguments(parser, kmeans=True)
     parser.add_argument(
         '--clusters', type=int, help='by default as many as classes'
     )

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_arguments(parser)
+    cli.add_arguments(parser, kmeans=True)
     parser.add_argument('--clusters', type=int, default=2000, metavar='K')
     parser.add_argument(
         '--iterations', type=int, default=20, help='of k-means, at most'
