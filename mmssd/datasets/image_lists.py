@@ -62,26 +62,31 @@ def list_folder(
 
 
 def stratified_list(
-    samples: Sequence[Sample], fraction: float, seed: int = 0
+    samples: Sequence[Sample],
+    fraction: float | None = None,
+    seed: int = 0,
+    per_class: int | None = None,
 ) -> list[Sample]:
-    """Draw the same share of every class, by a seed.
+    """Draw the same share or number of every class, by a seed.
 
     Not the list that others have published: their images cannot be drawn
-    again. Equal on every machine; smaller shares lie within larger ones.
+    again. Equal on every machine; smaller draws lie within larger ones.
 
     Args:
         samples: as :func:`list_folder` returns them.
         fraction: share of every class in (0, 1], at least one image.
         seed: of the draw. Defaults to 0.
+        per_class: images of every class (low-shot), instead of ``fraction``.
 
     Raises:
-        ValueError: if the fraction is out of range or there are no images.
+        ValueError: if not one of both is given, it is out of range, a class
+            has too few images, or there are none.
     """
     from mmssd.evaluation.linear_probe import stratified_subset
 
     samples = sorted(samples)
     labels = np.array([label for _, label in samples], dtype=np.int64)
-    rows = stratified_subset(labels, fraction=fraction, seed=seed)
+    rows = stratified_subset(labels, fraction, per_class, seed)
     return [samples[row] for row in rows]
 
 

@@ -87,6 +87,19 @@ def test_image_lists(images, capsys):
     assert '--force' in said
 
 
+def test_low_shot_lists(images, capsys):
+    call('image_lists', images, '--per-class', 2, '--seed', 1)
+    lines = (images / 'meta/train_2perclass.txt').read_text().splitlines()
+    assert [line.split()[1] for line in lines] == list('001122')
+    assert len(set(lines)) == 6
+    assert 'stratified draw of mmssd, seed 1' in capsys.readouterr().out
+    said = call_badly(capsys, 'image_lists', images, '--per-class', 21)
+    assert 'per_class=21: class 0 has only 20 rows' in said
+    base = ('image_lists', images, '--per-class', 1)
+    said = call_badly(capsys, *base, '--published', 'any.txt')
+    assert '--published goes with --fraction' in said
+
+
 def test_lists_of_some_classes(images, capsys):
     names = images / 'two.txt'
     names.write_text('n3 a\nn1 b\n')

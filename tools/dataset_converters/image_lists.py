@@ -1,14 +1,17 @@
 r"""Write lists of labelled images, which configs name as `ann_file`.
 
 A share of the labels of every class: the published list if you have it, else
-a draw by a seed, which a file beside the list says. Some of the classes, for
-training and validation. Tiny-ImageNet's two lists.
+a draw by a seed, which a file beside the list says. A few images of every
+class (low-shot). Some of the classes, for training and validation.
+Tiny-ImageNet's two lists.
 
 Examples:
     python tools/dataset_converters/image_lists.py data/imagenet \
         --fraction 0.01
     python tools/dataset_converters/image_lists.py data/imagenet \
         --fraction 0.1 --published 10percent.txt
+    python tools/dataset_converters/image_lists.py data/places365 \
+        --per-class 4 --seed 1
     python tools/dataset_converters/image_lists.py data/imagenet \
         --classes imagenet100.txt
     python tools/dataset_converters/image_lists.py data/tiny-imagenet-200 \
@@ -41,6 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         '--fraction', type=float, help='share of every class, in (0, 1]'
+    )
+    what.add_argument(
+        '--per-class', type=int, help='images of every class, at least 1'
     )
     what.add_argument(
         '--classes', help='file with the folder name of one class a line'
@@ -78,20 +84,24 @@ def run(args: argparse.Namespace) -> None:
         write('train.txt', list_folder(train, classes), 'all of train')
         write('val.txt', tiny_imagenet_val(root, classes), 'all of val')
         return
-    if args.fraction is not None:
+    if args.fraction is not None or args.per_class is not None:
         samples = list_folder(train)
         if args.published:
             lines = args.published.read_text().splitlines()
             chosen = published_list(lines, samples, args.fraction)
             origin = f'published list {args.published.name}'
         else:
-            chosen = stratified_list(samples, args.fraction, args.seed)
+            chosen = stratified_list(
+                samples, args.fraction, args.seed, args.per_class
+            )
             origin = (
                 f'stratified draw of mmssd, seed {args.seed}; not a '
                 'published list'
             )
-        name = f'train_{100 * args.fraction:g}percent.txt'
-        write(name, chosen, origin)
+        share = f'{args.per_class}perclass'
+        if args.fraction is not None:
+            share = f'{100 * args.fraction:g}percent'
+        write(f'train_{share}.txt', chosen, origin)
         return
     if args.classes:
         lines = Path(args.classes).read_text().split('\n')

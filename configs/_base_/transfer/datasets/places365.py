@@ -1,5 +1,4 @@
-# Places365 in folders by class. Low-shot: give a list as
-#   --cfg-options train_dataloader.dataset.ann_file=meta/LIST.txt
+# Places365 in folders by class.
 _base_ = 'classification_224.py'
 
 num_classes = 365
