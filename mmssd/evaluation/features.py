@@ -312,6 +312,7 @@ class _Progress:
         self.shown = now
         left = (now - self.begin) * (self.total - done) / done
         eta = datetime.timedelta(seconds=round(left))
+        # MMLogger writes where the tools write their results, to stdout
         print(
             f'{self.name} [{done}/{self.total}] eta: {eta}',
             file=sys.stderr,
