@@ -14,6 +14,27 @@ from torch import Tensor
 from .features import PARTS
 
 
+def add_reading(
+    parser: argparse.ArgumentParser,
+    device: str = 'cpu, cuda, ...',
+    batch_size: int = 256,
+) -> None:
+    """Add how images are read, and where features are computed.
+
+    Args:
+        parser: of the tool.
+        device: what its help says of the device.
+        batch_size: default number of images.
+    """
+    parser.add_argument(
+        '--batch-size', type=int, default=batch_size, help='images per batch'
+    )
+    parser.add_argument(
+        '--num-workers', type=int, default=0, help='processes that read'
+    )
+    parser.add_argument('--device', help=f'{device}; by default what there is')
+
+
 def add_arguments(
     parser: argparse.ArgumentParser, kmeans: bool = False
 ) -> None:
@@ -42,22 +63,10 @@ def add_arguments(
         default=0,
         help='of the weights of an untrained network (default: 0)',
     )
-    parser.add_argument(
-        '--batch-size', type=int, default=256, help='images per batch'
-    )
-    parser.add_argument(
-        '--num-workers', type=int, default=0, help='processes that read'
-    )
-    parser.add_argument(
-        '--device',
-        help='cpu, cuda, ..., of the network'
-        + (
-            ' (k-means runs on the CPU)'
-            if kmeans
-            else ' and of what is done with its features'
-        )
-        + '; by default what there is',
-    )
+    what = 'and of what is done with its features'
+    if kmeans:
+        what = '(k-means runs on the CPU)'
+    add_reading(parser, device=f'cpu, cuda, ..., of the network {what}')
     parser.add_argument(
         '--out', metavar='FILE', help='write the result there, too'
     )

@@ -23,6 +23,7 @@ from mmengine.logging import MMLogger
 
 from mmssd.apis.cli import readable_errors
 from mmssd.apis.config import load_config
+from mmssd.evaluation.cli import add_reading
 from mmssd.evaluation.teacher_report import check_teacher
 
 
@@ -51,15 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'are labelled images',
     )
     parser.add_argument('--k', type=int, default=20, help='of the k-NN')
-    parser.add_argument(
-        '--batch-size', type=int, default=64, help='images per batch'
-    )
-    parser.add_argument(
-        '--num-workers', type=int, default=0, help='processes that read'
-    )
-    parser.add_argument(
-        '--device', help='cpu, cuda, ...; by default what there is'
-    )
+    add_reading(parser, batch_size=64)
     parser.add_argument(
         '--out', metavar='FILE', help='write the report there, as JSON'
     )

@@ -24,6 +24,7 @@ from torch.utils.data import Subset
 
 from mmssd.apis.cli import readable_errors
 from mmssd.evaluation import extract_features, nearest_neighbours
+from mmssd.evaluation.cli import add_reading
 from mmssd.visualization.networks import (
     add_networks,
     build_sets,
@@ -57,15 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--k', type=int, default=5, help='neighbours of each (default: 5)'
     )
-    parser.add_argument(
-        '--batch-size', type=int, default=256, help='images per batch'
-    )
-    parser.add_argument(
-        '--num-workers', type=int, default=0, help='processes that read'
-    )
-    parser.add_argument(
-        '--device', help='cpu, cuda, ...; by default what there is'
-    )
+    add_reading(parser)
     args = parser.parse_args(argv)
     with readable_errors():
         # mmengine would print every initialised parameter

@@ -23,6 +23,7 @@ from mmengine.logging import MMLogger
 
 from mmssd.apis.cli import readable_errors
 from mmssd.evaluation import extract_features, stratified_subset
+from mmssd.evaluation.cli import add_reading
 from mmssd.evaluation.knn import unit_rows
 from mmssd.visualization.networks import (
     add_networks,
@@ -57,15 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         default=0,
         help='of the share and of the first positions (default: 0)',
     )
-    parser.add_argument(
-        '--batch-size', type=int, default=256, help='images per batch'
-    )
-    parser.add_argument(
-        '--num-workers', type=int, default=0, help='processes that read'
-    )
-    parser.add_argument(
-        '--device', help='cpu, cuda, ...; by default what there is'
-    )
+    add_reading(parser)
     args = parser.parse_args(argv)
     with readable_errors():
         # mmengine would print every initialised parameter
