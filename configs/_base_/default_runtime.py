@@ -8,7 +8,10 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
-custom_hooks = [dict(type='HealthHook')]
+custom_hooks = [
+    dict(type='HealthHook'),
+    dict(type='DeferredScalarsHook'),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,

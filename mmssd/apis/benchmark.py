@@ -754,7 +754,7 @@ def stepped_loop(
         if 'Probe' not in str(hook.get('type'))
         and 'InformationPlane' not in str(hook.get('type'))
     ]
-    configs.set_health(cfg)
+    configs.set_hooks(cfg)
     configs.set_dataloaders(cfg)
     configs.disable_validation(cfg)
     runner = build_runner(cfg)

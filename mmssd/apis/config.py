@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmssd.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mmssd.engine.hooks.deferred_scalars_hook import DeferredScalarsHook
 from mmssd.engine.hooks.health_hook import HealthHook
 
 # default scope -> package that provides it
@@ -275,25 +276,28 @@ def set_atomic_checkpoints(cfg: Config) -> None:
         hook.type = f'mmpretrain.{AtomicCheckpointHook.__name__}'
 
 
-def set_health(cfg: Config) -> None:
-    """Let every training be watched by ``HealthHook``.
+def set_hooks(cfg: Config) -> None:
+    """Give every training ``HealthHook`` and ``DeferredScalarsHook``.
 
-    A config that replaces ``custom_hooks`` of its base loses it without a
-    word, and those of other libraries never had it.
+    A config that replaces ``custom_hooks`` of its base loses them without a
+    word, and those of other libraries never had them.
 
     Args:
         cfg (Config): changed in place.
     """
     hooks = cfg.get('custom_hooks') or []
+    known = set()
     for hook in [*hooks, *(cfg.get('default_hooks') or {}).values()]:
         kind = hook.get('type') if isinstance(hook, dict) else type(hook)
         name = kind if isinstance(kind, str) else kind.__name__
-        if name.rpartition('.')[2] == HealthHook.__name__:
-            return
-    cfg.custom_hooks = [
-        *hooks,
-        ConfigDict(type=f'mmpretrain.{HealthHook.__name__}'),
+        known.add(name.rpartition('.')[2])
+    missing = [
+        ConfigDict(type=f'mmpretrain.{hook.__name__}')
+        for hook in (HealthHook, DeferredScalarsHook)
+        if hook.__name__ not in known
     ]
+    if missing:
+        cfg.custom_hooks = [*hooks, *missing]
 
 
 def set_training_defaults(
@@ -315,7 +319,7 @@ def set_training_defaults(
     set_work_dir(cfg, work_dir, path)
     set_dataloaders(cfg, pin_memory, persistent_workers)
     set_atomic_checkpoints(cfg)
-    set_health(cfg)
+    set_hooks(cfg)
 
 
 def check_data_roots(cfg: Config) -> None:

@@ -224,30 +224,37 @@ def test_atomic_checkpoints(hooks, wanted):
     assert cfg.default_hooks.checkpoint == wanted
 
 
+DEFERRED = dict(type='mmpretrain.DeferredScalarsHook')
+HEALTH = dict(type='mmpretrain.HealthHook')
+
+
 @pytest.mark.parametrize(
-    'values',
+    'health',
     [
-        dict(custom_hooks=[dict(type='HealthHook', interval=3)]),
-        dict(custom_hooks=[dict(type='mmpretrain.HealthHook')]),
-        dict(default_hooks=dict(health=dict(type='HealthHook'))),
-        dict(custom_hooks=[dict(type=HealthHook)]),
+        dict(type='HealthHook', interval=3),
+        dict(type='mmpretrain.HealthHook'),
+        dict(type=HealthHook),
     ],
 )
-def test_health_is_watched_once(values):
-    cfg = Config(values)
+@pytest.mark.parametrize('key', ['custom_hooks', 'default_hooks'])
+def test_hooks_are_there_once(health, key):
+    hooks = [health, DEFERRED]
+    if key == 'default_hooks':
+        hooks = dict(health=health, deferred=DEFERRED)
+    cfg = Config({key: hooks})
     before = cfg.pretty_text
-    configs.set_health(cfg)
+    configs.set_hooks(cfg)
     assert cfg.pretty_text == before
 
 
 @pytest.mark.parametrize('hooks', [None, [], [dict(type='EMAHook')]])
-def test_health_is_watched_always(hooks):
+def test_hooks_are_there_always(hooks):
     cfg = Config(dict(custom_hooks=hooks))
-    configs.set_health(cfg)
-    assert cfg.custom_hooks == [
-        *(hooks or []),
-        dict(type='mmpretrain.HealthHook'),
-    ]
+    configs.set_hooks(cfg)
+    assert cfg.custom_hooks == [*(hooks or []), HEALTH, DEFERRED]
+    cfg = Config(dict(custom_hooks=[*(hooks or []), HEALTH]))
+    configs.set_hooks(cfg)
+    assert cfg.custom_hooks == [*(hooks or []), HEALTH, DEFERRED]
 
 
 def test_data_roots(tmp_path):

@@ -2,6 +2,7 @@
 
 from .checkpoint_hook import AtomicCheckpointHook
 from .completed_run_hook import CompletedRunHook
+from .deferred_scalars_hook import DeferredScalarsHook
 from .frozen_backbone_hook import (
     FeatureStatisticsHook,
     FrozenBackboneHook,
@@ -16,6 +17,7 @@ from .transfer_hook import TransferHook
 __all__ = [
     'AtomicCheckpointHook',
     'CompletedRunHook',
+    'DeferredScalarsHook',
     'FeatureStatisticsHook',
     'FrozenBackboneHook',
     'HealthHook',

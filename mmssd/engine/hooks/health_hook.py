@@ -1,6 +1,7 @@
 """Stops a run that cannot work, or at the first non-finite number."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from mmengine.dataset import InfiniteSampler
@@ -23,6 +24,7 @@ from mmssd.models.utils.plan import SetupError, TrainingPlan
 SHOWN = 10  # names in a message
 COUNTER = 'num_batches_tracked'
 MEETS = 0.01  # of the training: what a schedule may end beside it
+LOOK_EVERY = 20  # iterations, where looking makes the host wait
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -243,6 +245,18 @@ def _compare_ends(runner, scheduler, index: int, by_epoch: bool) -> str | None:
     )
 
 
+class _Iteration(NamedTuple):
+    """What an iteration gave, on its device."""
+
+    number: int
+    losses: dict[str, Tensor]
+    state: list[Tensor]  # norm of the parameters, flags of buffers
+
+    @property
+    def values(self) -> list[Tensor]:
+        return [*self.losses.values(), *self.state]
+
+
 @HOOKS.register_module()
 class HealthHook(Hook):
     """Stop what cannot work; keep NaN and infinity out of checkpoints.
@@ -265,7 +279,13 @@ class HealthHook(Hook):
     All of it happens before ``CheckpointHook`` acts, so the last checkpoint
     on disk is good, and none is deleted for a bad one. As a last guard,
     whoever saves, NaN in the state of the model or the optimizer is never
-    written. Host and device meet once per check.
+    written.
+
+    What an iteration gives stays on its device until the hook looks: in
+    every iteration on a CPU, where that costs nothing; on a GPU in every
+    twentieth, in the last, and before a checkpoint, all in one transfer. A
+    bad number is reported with the iteration it comes from; the iterations
+    after it were in vain.
 
     On resuming, the keys and shapes of the checkpoint must be exactly those
     of the model, whereas mmengine only warns. Weights loaded to start from
@@ -276,25 +296,38 @@ class HealthHook(Hook):
         interval (int): iterations between two checks of the parameters.
             Defaults to 1; one pass over the parameters costs little beside
             a step.
+        look_every (int, optional): iterations between two looks. ``None``
+            for 1 on a CPU and 20 on other devices.
         strict_resume (bool): check the checkpoint on resuming. Defaults to
             True.
 
     Raises:
         FloatingPointError: in the training, for a non-finite number.
-        ValueError: before the training, if ``interval`` is not positive,
-            the hook would act after a ``CheckpointHook``, a checkpoint to
-            resume from does not fit the model, one to start from has no
-            key of it, or the training cannot work.
+        ValueError: before the training, if ``interval`` or ``look_every``
+            is not positive, the hook would act after a ``CheckpointHook``,
+            a checkpoint to resume from does not fit the model, one to start
+            from has no key of it, or the training cannot work.
     """
 
     # before averages, probes and checkpoints
     priority = 'HIGH'
 
-    def __init__(self, interval: int = 1, strict_resume: bool = True) -> None:
-        if interval < 1:
-            raise ValueError(f'interval={interval}: must be at least 1')
+    def __init__(
+        self,
+        interval: int = 1,
+        look_every: int | None = None,
+        strict_resume: bool = True,
+    ) -> None:
+        for name, value in (
+            ('interval', interval),
+            ('look_every', look_every),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f'{name}={value}: must be at least 1')
         self.interval = interval
+        self.look_every = look_every
         self.strict_resume = strict_resume
+        self._unseen: list[_Iteration] = []
 
     def before_run(self, runner) -> None:
         """Check the order of the hooks, and the training if there is one."""
@@ -338,26 +371,51 @@ class HealthHook(Hook):
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Look at the losses and, when due, at the parameters."""
+        """Note the losses and, when due, the parameters; look, when due."""
         losses = {
             key: torch.as_tensor(value).detach()
             for key, value in (outputs or {}).items()
             if 'loss' in key
         }
-        suspects = list(losses.values())
+        state = []
         saving = self._saving(runner)
         if saving or self.every_n_train_iters(runner, self.interval):
-            suspects.append(_parameter_norm(runner.model))
+            state.append(_parameter_norm(runner.model))
         if saving:
-            suspects.extend(_buffer_flags(runner.model))
-        if suspects and not _all_finite(suspects):
-            self._stop(runner, runner.iter + 1, losses)
+            state.extend(_buffer_flags(runner.model))
+        self._unseen.append(_Iteration(runner.iter + 1, losses, state))
+        if (
+            saving
+            or len(self._unseen) >= self._patience(losses, state)
+            or self.is_last_train_iter(runner)
+        ):
+            self._look(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         """Look at the state before a checkpoint of the epoch."""
         model = runner.model
-        if not _all_finite([_parameter_norm(model), *_buffer_flags(model)]):
-            self._stop(runner, runner.iter, {})
+        state = [_parameter_norm(model), *_buffer_flags(model)]
+        self._unseen.append(_Iteration(runner.iter, {}, state))
+        self._look(runner, runner.iter)
+
+    def _patience(self, losses: dict[str, Tensor], state: list) -> int:
+        """Iterations between two looks."""
+        if self.look_every is not None:
+            return self.look_every
+        on_cpu = all(
+            v.device.type == 'cpu' for v in (*losses.values(), *state)
+        )
+        return 1 if on_cpu else LOOK_EVERY
+
+    def _look(self, runner, now: int) -> None:
+        """Stop at the first number that is not finite, if there is one."""
+        unseen, self._unseen = self._unseen, []
+        values = [value for iteration in unseen for value in iteration.values]
+        if not values or _all_finite(values):
+            return
+        for iteration in unseen:
+            if iteration.values and not _all_finite(iteration.values):
+                self._stop(runner, iteration.number, iteration.losses, now)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Refuse to write NaN."""
@@ -458,7 +516,9 @@ class HealthHook(Hook):
             for hook in runner.hooks
         )
 
-    def _stop(self, runner, iteration: int, losses: dict[str, Tensor]) -> None:
+    def _stop(
+        self, runner, iteration: int, losses: dict[str, Tensor], now: int
+    ) -> None:
         terms = {
             key: value.item()
             for key, value in losses.items()
@@ -479,6 +539,11 @@ class HealthHook(Hook):
                 'a gradient was not finite while the loss was: the step left '
                 f'NaN or infinity in {len(bad)} parameter(s), ' + _listing(bad)
             )
+            if now > iteration:
+                what += (
+                    f' (as of iteration {now}: look_every=1 of HealthHook '
+                    'names where it began)'
+                )
             if not bad:
                 bad = [n for n, b in model.named_buffers() if b.isnan().any()]
                 what = f'NaN in {len(bad)} buffer(s), ' + _listing(bad)

@@ -232,6 +232,86 @@ def test_healthy_run(tmp_path, monkeypatch, interval, every, expected):
     assert round_trips == expected
 
 
+@pytest.mark.parametrize(
+    ('what', 'at', 'look_every', 'seen', 'message'),
+    [
+        ('loss', 3, 4, 4, r'iteration 3: loss a.loss_main = nan\. No check'),
+        # from the fourth iteration on the losses are NaN as well
+        ('gradient', 3, 5, 5, 'iteration 3: a gradient .*as of iteration 5'),
+        ('gradient', 4, 4, 4, r'iteration 4: .* second\.weight\. No check'),
+        # the end of the training is looked at
+        ('loss', 2, 100, 6, 'iteration 2: loss'),
+        ('gradient', 6, 100, 6, r'iteration 6: .* second\.weight\. No check'),
+    ],
+)
+def test_what_waits_is_named_by_its_iteration(
+    tmp_path, what, at, look_every, seen, message
+):
+    runner = build_runner(
+        tmp_path,
+        dict(what=what, at=at),
+        dict(look_every=look_every),
+        checkpoint=dict(interval=100, save_last=False),
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        runner.train()
+    assert runner.model.calls == seen
+    assert not checkpoints(tmp_path)
+
+
+def test_what_waits_is_looked_at_before_a_checkpoint(tmp_path):
+    runner = build_runner(
+        tmp_path,
+        dict(what='loss', at=3),
+        dict(look_every=100),
+        checkpoint=dict(interval=2),
+    )
+    with pytest.raises(FloatingPointError, match='iteration 3: loss'):
+        runner.train()
+    assert runner.model.calls == 4
+    assert checkpoints(tmp_path) == ['iter_2.pth']
+
+
+def test_what_waits_is_looked_at_after_an_epoch(tmp_path):
+    runner = build_runner(  # 4 iterations an epoch
+        tmp_path,
+        dict(what='loss', at=6),
+        dict(look_every=100),
+        epochs=3,
+    )
+    with pytest.raises(FloatingPointError, match='iteration 6: loss'):
+        runner.train()
+    assert runner.model.calls == 8
+    assert checkpoints(tmp_path) == ['epoch_1.pth']
+
+
+def test_a_gpu_is_asked_now_and_then(tmp_path, monkeypatch):
+    def looks(**hook):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        runner = build_runner(
+            folder, hook=hook, checkpoint=dict(interval=100, save_last=False)
+        )
+        found = []
+        check = health_hook._all_finite
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                health_hook,
+                '_all_finite',
+                lambda values: found.append(len(values)) or check(values),
+            )
+            runner.train()
+        return found
+
+    # three losses and a norm an iteration; at the end norm and buffer
+    assert looks() == [4] * 6 + [2]
+    assert looks(look_every=4) == [16, 8, 2]
+    hook, meta = HealthHook(), torch.zeros((), device='meta')
+    assert hook._patience(dict(loss=torch.zeros(())), []) == 1
+    assert hook._patience(dict(loss=torch.zeros(())), [meta]) == 20
+    assert hook._patience(dict(loss=meta), []) == 20
+    assert HealthHook(look_every=3)._patience(dict(loss=meta), []) == 3
+
+
 def test_large_finite_parameters_are_no_alarm(tmp_path):
     runner = build_runner(tmp_path)
     with torch.no_grad():
@@ -245,6 +325,8 @@ def test_priority_after_the_checkpoint_is_refused(tmp_path):
         runner.train()
     with pytest.raises(ValueError, match='interval=0'):
         HealthHook(interval=0)
+    with pytest.raises(ValueError, match='look_every=0'):
+        HealthHook(look_every=0)
 
 
 def trained(tmp_path, **model):
