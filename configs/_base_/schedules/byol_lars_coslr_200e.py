@@ -5,7 +5,9 @@ spared = dict(decay_mult=0.0, lars_exclude=True)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MergedConstructor',
-    optimizer=dict(type='LARS', lr=4.8, momentum=0.9, weight_decay=1e-6),
+    optimizer=dict(
+        type='ForeachLARS', lr=4.8, momentum=0.9, weight_decay=1e-6
+    ),
     paramwise_cfg=dict(
         custom_keys={
             'bn': spared,
