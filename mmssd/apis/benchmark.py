@@ -35,7 +35,7 @@ from mmssd.models.distillers.encodings import merge_needs, run_backbone
 from mmssd.models.heads import online_clustering_head
 from mmssd.models.utils.feature_queue import FeatureQueue
 from mmssd.models.utils.plan import Duration
-from mmssd.models.utils.step import NETWORKS, Needs
+from mmssd.models.utils.step import NETWORKS, Encodings, Needs, Step
 from mmssd.version import __version__
 
 MEAN = [123.675, 116.28, 103.53]
@@ -378,22 +378,39 @@ def loss_inputs(model: nn.Module, views: list[Tensor]) -> dict:
     return dict(inputs=views[0] if classifier else views, data_samples=samples)
 
 
-def _classifier_outputs(model: DistillClassifier, images: Tensor) -> list:
+def _head_layers(model: nn.Module, step: Step) -> list[Tensor]:
+    with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        return [
+            output
+            for head in objectives(model).values()
+            if head.active
+            for output in head.layers(step)
+        ]
+
+
+def _classifier_outputs(
+    model: DistillClassifier, images: Tensor, head_layers: bool
+) -> list[Tensor]:
     heads = [head for head in model.distill_heads.values() if head.active]
     needs = merge_needs([head.needs for head in heads] or [Needs()])
     trained = torch.is_grad_enabled() and not model.freeze_backbone
     with torch.set_grad_enabled(trained):
         output, taps = run_backbone(model.backbone, images, needs.student)
     scores = model.head(model.neck(output) if model.with_neck else output)
-    if needs.teacher:
-        model._teach(images, needs.teacher)
+    teacher = model._teach(images, needs.teacher) if needs.teacher else None
+    maps = output if isinstance(output, tuple) else (output,)
     outputs = [scores, *taps]
     if 'feature_maps' in needs.student:
-        outputs += output if isinstance(output, tuple) else (output,)
+        outputs += maps
+    if head_layers:
+        student = Encodings(feature_maps=[maps], pre_relu_maps=[taps])
+        outputs += _head_layers(model, Step(student, teacher))
     return outputs
 
 
-def run_networks(model: nn.Module, views: list[Tensor]) -> list[Tensor]:
+def run_networks(
+    model: nn.Module, views: list[Tensor], head_layers: bool = False
+) -> list[Tensor]:
     """Run each network as the heads need it.
 
     Heads get nothing, so what is left is the networks' own cost.
@@ -401,19 +418,19 @@ def run_networks(model: nn.Module, views: list[Tensor]) -> list[Tensor]:
     Args:
         model: a distiller.
         views: as it gets them.
+        head_layers: also run the layers of heads that their papers count
+            among the networks, see ``DistillHead.layers``.
 
     Returns:
         What heads would derive by.
     """
     if isinstance(model, DistillClassifier):
-        outputs = _classifier_outputs(model, views[0])
+        outputs = _classifier_outputs(model, views[0], head_layers)
         return [output for output in outputs if output.requires_grad]
     num_global = model._count_global(views)
+    encodings = {n: model.encode(n, views, num_global) for n in NETWORKS}
     outputs = []
-    for name in NETWORKS:
-        found = model.encode(name, views, num_global)
-        if found is None:
-            continue
+    for found in filter(None, encodings.values()):
         outputs += [
             *found.embeddings,
             *found.dropout_embeddings,
@@ -421,6 +438,9 @@ def run_networks(model: nn.Module, views: list[Tensor]) -> list[Tensor]:
             *(m for maps in found.feature_maps for m in maps or ()),
             *(m for maps in found.pre_relu_maps for m in maps or ()),
         ]
+    if head_layers:
+        step = Step(**encodings, num_global=num_global)
+        outputs += _head_layers(model, step)
     return [o for o in outputs if o is not None and o.requires_grad]
 
 
@@ -446,16 +466,18 @@ class NetworksAlone(nn.Module):
 
     Args:
         model: a distiller.
+        head_layers: see :func:`run_networks`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, head_layers: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.head_layers = head_layers
         self.gradients: list[Tensor] | None = None
 
     def forward(self, views: list[Tensor]) -> Tensor:
         """Return a scalar to derive."""
-        outputs = run_networks(self.model, views)
+        outputs = run_networks(self.model, views, self.head_layers)
         if self.gradients is None:
             self.gradients = [
                 torch.randn_like(output) / output.numel() for output in outputs

@@ -152,6 +152,57 @@ def test_the_limit_gets_ready_made_gradients(tool, tmp_path):
     assert type(function).__name__ == '_GivenBackward'
 
 
+DINO = ROOT / 'configs/baselines/dino_vit-tiny_8xb64-coslr-100e_in1k.py'
+BROUGHT = dict(
+    dino=(
+        [str(DINO), '--batch-size', '2', '--views', '2x224', '1x96']
+        + ['--cfg-options', 'model.heads.dino.num_prototypes=7'],
+        [(2, 7)] * 3,
+        {'dino.last_layer.parametrizations.weight.original1'},
+    ),
+    ofd=(
+        METHODS['ofd'][0],
+        [(4, 8, 8, 8), (4, 16, 4, 4), (4, 32, 2, 2), (4, 64, 1, 1)],
+        {
+            f'overhaul.connectors.{stage}.{name}'
+            for stage in range(4)
+            for name in ('0.weight', '1.weight', '1.bias')
+        },
+    ),
+    seed=(METHODS['seed'][0], [], set()),
+)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'shapes', 'names'), BROUGHT.values(), ids=BROUGHT.keys()
+)
+def test_layers_of_heads_can_count_as_networks(
+    tool, arguments, shapes, names, tmp_path, monkeypatch
+):
+    """They run in the limit, and are learned there, if that is asked for."""
+    run = benchmark.run_networks
+    outputs = []
+    monkeypatch.setattr(
+        benchmark,
+        'run_networks',
+        lambda *args: outputs.append(run(*args)) or outputs[-1],
+    )
+    for flags in ([], ['--head-layers']):
+        models = []
+        timed = prepare(tool, [*arguments, *flags], tmp_path, models)
+        heads = benchmark.objectives(models[0])
+        before = {k: p.clone() for k, p in heads.named_parameters()}
+        timed['limit']()
+        changed = {
+            name
+            for name, p in heads.named_parameters()
+            if not torch.equal(p, before[name])
+        }
+        assert changed == (names if flags else set())
+    plain, brought = ([tuple(o.shape) for o in found] for found in outputs)
+    assert brought == [*plain, *shapes]
+
+
 def test_a_run_is_in_the_midst_of_a_training_as_a_step_is(tool, tmp_path):
     """Queues are in use, prototypes train, also where epochs are long."""
     args = tool.parse_args([str(DEMO), *TINY])

@@ -121,6 +121,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='that read (default: of the config; of peers, both sides, one '
         'per thread)',
     )
+    add(
+        '--head-layers',
+        action='store_true',
+        help='the limit counts layers of heads that their papers count among '
+        "the networks: DINO's last layer, the connectors of OFD",
+    )
     add('--cifar-stem', action='store_true', help='ResNets for 32 pixels')
     add('--amp', action='store_true', help='autocast')
     add('--rounds', type=int, default=5, help='repetitions')
@@ -347,7 +353,8 @@ def prepare(
         parallel = get_world_size() > 1
         networks = benchmark.NetworksAlone(
             # two wrappers of one model would both wait for its gradients
-            copy.deepcopy(model) if parallel else model
+            copy.deepcopy(model) if parallel else model,
+            args.head_layers,
         )
         modules = {'limit': networks, 'step': model}
         if parallel:

@@ -54,6 +54,18 @@ class DistillHead(BaseModule, metaclass=ABCMeta):
             ``loss_``; diagnostics must not contain ``loss``.
         """
 
+    def layers(self, step: Step) -> list[Tensor]:
+        """Return what layers of this head make of the encodings.
+
+        Of those layers alone that its paper counts among the networks, and
+        before any formula: the benchmarks can put them on the networks'
+        side. None by default.
+
+        Args:
+            step: as :meth:`loss` gets it.
+        """
+        return []
+
     def check_networks(self, student, teacher) -> None:
         """Refuse networks that do not fit the head, on construction.
 

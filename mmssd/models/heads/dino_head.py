@@ -168,8 +168,8 @@ class DINOHead(DistillHead):
         sizes = [len(x) for x in rows]
         return list(F.linear(unit, weight.to(dtype)).split(sizes))
 
-    def loss(self, step: Step) -> dict[str, Tensor]:
-        """Return ``loss_dino``."""
+    def layers(self, step: Step) -> list[Tensor]:
+        """Return the logits of the student's crops, then of the targets."""
         student = step.student.embeddings
         teacher = step.momentum.embeddings[: step.num_global]
         if student[0].size(1) != self.embed_dim:
@@ -183,8 +183,15 @@ class DINOHead(DistillHead):
             weight = fixed + 0.0 * (weight - fixed)
         with torch.no_grad():
             targets = self._logits(teacher, self.momentum_last_layer.weight)
+        return [*self._logits(student, weight), *targets]
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        """Return ``loss_dino``."""
+        logits = self.layers(step)
+        crops = len(step.student.embeddings)
+        student, targets = logits[:crops], logits[crops:]
         loss = self_distillation(
-            self._logits(student, weight),
+            student,
             targets,
             self.center,
             self.student_temperature,

@@ -184,6 +184,15 @@ class OverhaulHead(DelayedHead):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._prepared |= f'{prefix}margin_0' in state_dict
 
+    def layers(self, step: Step) -> list[Tensor]:
+        """Return the student's maps after the connectors, first view."""
+        return [
+            connector(student.to(connector[0].weight.dtype))
+            for connector, student in zip(
+                self.connectors, step.student.pre_relu_maps[0], strict=True
+            )
+        ]
+
     def distill(self, step: Step) -> Tensor:
         """Return the weighted sum over the stages, first view."""
         if not self._prepared:
@@ -193,11 +202,7 @@ class OverhaulHead(DelayedHead):
             )
         total = self.connectors[0][0].weight.new_zeros(())
         for index, (student, teacher) in enumerate(
-            zip(
-                step.student.pre_relu_maps[0],
-                step.teacher.pre_relu_maps[0],
-                strict=True,
-            )
+            zip(self.layers(step), step.teacher.pre_relu_maps[0], strict=True)
         ):
             if student.shape[2:] != teacher.shape[2:]:
                 raise SetupError(
@@ -211,11 +216,9 @@ class OverhaulHead(DelayedHead):
             if self.reference_sizes is not None:
                 area = student.size(2) * student.size(3)
                 factor *= self.reference_sizes[index] ** 2 / area
-            connector = self.connectors[index]
-            mapped = connector(student.to(connector[0].weight.dtype))
             if self.distance == 'l2':
-                loss = feature_l2(mapped, teacher)
+                loss = feature_l2(student, teacher)
             else:
-                loss = partial_l2(mapped, teacher, self.margins[index])
+                loss = partial_l2(student, teacher, self.margins[index])
             total = total + factor * loss
         return self.weight * total

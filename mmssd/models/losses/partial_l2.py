@@ -1,6 +1,7 @@
 """Distances of pre-ReLU feature maps (OFD, Distilling Visual Priors)."""
 
 import torch
+import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -52,11 +53,12 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
         )
     with torch.autocast(student.device.type, enabled=False):
         s = student.to(dtype)
-        t = teacher.detach().to(dtype)
-        t = torch.maximum(t, margin.detach().to(dtype)[:, None, None])
-        ignored = (s <= t) & (t <= 0)
-        difference = (s - t).masked_fill(ignored, 0)
-        return difference.square().sum() / len(s)
+        with torch.no_grad():
+            t = teacher.to(dtype)
+            t = torch.maximum(t, margin.to(dtype)[:, None, None])
+            # where both are off, the target is what is there already
+            t = torch.where(t > 0, t, torch.minimum(s, t))
+        return F.mse_loss(s, t, reduction='sum') / len(s)
 
 
 def feature_l2(student: Tensor, teacher: Tensor) -> Tensor:
@@ -81,8 +83,8 @@ def feature_l2(student: Tensor, teacher: Tensor) -> Tensor:
     """
     dtype = _check_maps(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
-        difference = student.to(dtype) - teacher.detach().to(dtype)
-        return difference.square().sum() / len(student)
+        s, t = student.to(dtype), teacher.detach().to(dtype)
+        return F.mse_loss(s, t, reduction='sum') / len(s)
 
 
 @MODELS.register_module()
