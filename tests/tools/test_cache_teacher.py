@@ -155,14 +155,47 @@ def test_benchmark(tmp_path, capsys):
     tool.main(
         [str(seed), '--images', '8', '--batch-size', '4', '--draws', '2']
         + ['--queue', '8', '--rounds', '1', '--steps', '2']
-        + ['--out', str(out)]
+        + ['--epochs', '2', '--out', str(out)]
     )
     record = json.loads(out.read_text())
     assert record['rows'] == 16
     assert record['largest_relative_difference'] < 1e-5
     assert set(record['epoch_s']) == {'teacher', 'cache'}
-    assert 'losses differ by' in capsys.readouterr().out
+    spent = record['spent_s']
+    assert all(0 < first < second for first, second in spent.values())
+    assert spent['cache'][0] > record['making_s']
+    printed = capsys.readouterr().out
+    assert 'losses differ by' in printed and 'epoch 2: ' in printed
     oss = next(path.glob('oss_resnet18*.py'))
-    with pytest.raises(SystemExit):
-        tool.main([str(oss)])
-    assert 'has no frozen teacher' in capsys.readouterr().err
+    for flags, message in (
+        ([], 'has no frozen teacher'),
+        (['--epochs', '-1'], '--epochs -1: must be at least 0'),
+        (['--draws', '0'], '--draws 0: must be at least 1'),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main([str(oss), *flags])
+        assert message in capsys.readouterr().err
+
+
+def test_seconds_add_up_epoch_by_epoch():
+    """A clock that each step moves: two steps of three, or of one second."""
+    tool, now = load('benchmarks/teacher_cache'), [0.0]
+
+    class Loop:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def settle(self, function):
+            now[0] += 100  # not counted
+
+        def advance(self):
+            now[0] += self.seconds
+
+    spent = tool.spend_epochs(
+        dict(teacher=Loop(3), cache=Loop(1)),
+        epochs=3,
+        iterations=2,
+        start=dict(teacher=0.0, cache=7.0),
+        clock=lambda: now[0],
+    )
+    assert spent == dict(teacher=[6, 12, 18], cache=[9, 11, 13])

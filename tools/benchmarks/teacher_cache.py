@@ -4,13 +4,14 @@ Makes the cache of a config on made-up images and under a teacher with random
 weights (neither matters for the time), then trains with it and without it on
 the same views, in turn. Tells the seconds of making the cache and of an
 epoch, after how many epochs the cache has paid for itself, and by how much
-the losses of the first steps differ.
+the losses of the first steps differ. --epochs trains for so many, to show
+what has been spent by the end of each.
 
 Example:
     python tools/benchmarks/teacher_cache.py \
         configs/seed/seed_resnet18-resnet50_8xb32-coslr-200e_in1k.py \
         --data memory --image-size 32 --views 1x32 --cifar-stem \
-        --batch-size 64 --images 512 --draws 4
+        --batch-size 64 --images 512 --draws 4 --epochs 6
 """
 
 import argparse
@@ -18,6 +19,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--amp', action='store_true', help='autocast')
     add('--rounds', type=int, default=5, help='repetitions')
     add('--steps', type=int, default=3, help='steps per repetition')
+    add('--epochs', type=int, default=0, help='to train for, on both sides')
     add('--threads', type=int, help='of the CPU')
     add(
         '--cpu-time',
@@ -118,7 +121,7 @@ def first_losses(loop: benchmark.SteppedTrainLoop, steps: int) -> list[float]:
 
     def spy(terms):
         total, logs = parse(terms)
-        losses.append(float(total))
+        losses.append(total.item())
         return total, logs
 
     torch.manual_seed(1)  # which draws come up
@@ -129,6 +132,35 @@ def first_losses(loop: benchmark.SteppedTrainLoop, steps: int) -> list[float]:
     finally:
         del model.parse_losses
     return losses
+
+
+def spend_epochs(
+    loops: dict[str, benchmark.SteppedTrainLoop],
+    epochs: int,
+    iterations: int,
+    start: dict[str, float],
+    clock: Callable[[], float],
+) -> dict[str, list[float]]:
+    """Train for some epochs; return the seconds spent by the end of each.
+
+    Args:
+        loops: by side; they take turns, an epoch each.
+        epochs: of each.
+        iterations: of an epoch.
+        start: seconds that a side has spent before.
+        clock: in seconds.
+    """
+    spent = {name: [] for name in loops}
+    total = dict(start)
+    for _ in range(epochs):
+        for name, loop in loops.items():
+            loop.settle(loop.advance)
+            begin = clock()
+            for _ in range(iterations):
+                loop.advance()
+            total[name] += clock() - begin
+            spent[name].append(total[name])
+    return spent
 
 
 def compare(args: argparse.Namespace, folder: Path) -> dict:
@@ -170,9 +202,17 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         name: row['median_ms'] / 1000 * cache.images / batch
         for name, row in results.items()
     }
+    spent = spend_epochs(
+        loops,
+        args.epochs,
+        cache.images // batch,
+        dict(teacher=0.0, cache=seconds),
+        clock,
+    )
     return dict(
         results=results,
         making_s=seconds,
+        spent_s=spent,
         rows=cache.images * cache.draws,
         epoch_s=epochs,
         pays_after_epochs=pays_after(seconds, epochs),
@@ -203,10 +243,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     MMLogger.get_instance('teacher_cache', log_level='ERROR')
     with readable_errors():
-        for name in ('rounds', 'steps', 'images', 'draws'):
-            if getattr(args, name) < 1:
+        least = dict(rounds=1, steps=1, images=1, draws=1, epochs=0)
+        for name, value in least.items():
+            if getattr(args, name) < value:
                 raise ValueError(
-                    f'--{name} {getattr(args, name)}: must be at least 1'
+                    f'--{name} {getattr(args, name)}: must be at least {value}'
                 )
         if args.threads:
             torch.set_num_threads(args.threads)
@@ -236,6 +277,13 @@ def main(argv: list[str] | None = None) -> None:
             )
             + f'; losses differ by {found["largest_relative_difference"]:.1e}'
         )
+        for epoch, (teacher, cached) in enumerate(
+            zip(*found['spent_s'].values(), strict=True), start=1
+        ):
+            print(
+                f'epoch {epoch}: {teacher:.1f} s with the teacher, '
+                f'{cached:.1f} s with the cache and its making'
+            )
         if args.out:
             Path(args.out).write_text(json.dumps(record, indent=1) + '\n')
 
