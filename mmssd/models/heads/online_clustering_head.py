@@ -269,9 +269,15 @@ class OnlineClusteringHead(DistillHead):
                 mask = full.expand(len(share))
                 mask = torch.cat([mask, full.new_ones(len(z))])
             code = sinkhorn(
-                rows @ weight.t(), self.epsilon, self.iterations, mask, bound=1
+                rows @ weight.t(),
+                self.epsilon,
+                self.iterations,
+                mask,
+                bound=1,
+                last=len(z),
+                overwrite=True,
             )
-            codes.append(code[-len(z) :])
+            codes.append(code)
             if queue is not None and self.training:
                 queue.enqueue(z)
         return codes

@@ -29,7 +29,7 @@ def _sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def _by_logarithms(
-    log_codes: Tensor, iterations: int, absent: Tensor | None
+    log_codes: Tensor, iterations: int, absent: Tensor | None, first: int
 ) -> Tensor:
     for _ in range(iterations):
         if absent is not None:
@@ -41,12 +41,12 @@ def _by_logarithms(
             log_codes = log_codes.masked_fill(absent, 0.0)
         log_codes = log_codes - columns
         log_codes = torch.log_softmax(log_codes, dim=1)
-    codes = log_codes.exp()
-    return codes if absent is None else codes.masked_fill(absent, 0.0)
+    codes = log_codes[first:].exp()
+    return codes if absent is None else codes.masked_fill(absent[first:], 0.0)
 
 
 def _by_factors(
-    kernel: Tensor, iterations: int, absent: Tensor | None
+    kernel: Tensor, iterations: int, absent: Tensor | None, first: int
 ) -> Tensor:
     """One factor a row and one a column; the result replaces the kernel."""
     if absent is not None:
@@ -61,7 +61,7 @@ def _by_factors(
         rows = 1 / (kernel @ columns)
         if absent is not None:
             rows = rows.masked_fill(absent, 0.0)
-    return kernel.mul_(rows[:, None]).mul_(columns)
+    return kernel[first:].mul_(rows[first:, None]).mul_(columns)
 
 
 @torch.no_grad()
@@ -71,6 +71,8 @@ def sinkhorn(
     iterations: int = 3,
     mask: Tensor | None = None,
     bound: float | None = None,
+    last: int | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     r"""Codes of SwAV: prototype assignments with near-uniform marginals.
 
@@ -96,17 +98,21 @@ def sinkhorn(
         iterations: rounds, >= 1. SwAV's default 3.
         mask: optional ``(B,)`` booleans; rows marked ``False`` are treated
             as absent (they do not count in the column sums and their codes
-            are zero).
+            are zero), whatever they hold.
         bound: no score is (noticeably) larger in magnitude; ``None`` if
             that is not known. Scores beyond it are right as well as long
             as their exponentials do not overflow.
+        last: how many rows at the end to return codes of, where those of a
+            queue before them only take part; ``None`` for all.
+        overwrite: whether the memory of the scores may be used.
 
     Returns:
-        ``(B, K)`` codes without gradient, each (unmasked) row summing to 1.
+        ``(B, K)`` or ``(last, K)`` codes without gradient, each (unmasked)
+        row summing to 1.
 
     Raises:
         ValueError: if the shape of ``scores`` or ``mask``, ``epsilon``,
-            ``iterations`` or ``bound`` is out of range.
+            ``iterations``, ``bound`` or ``last`` is out of range.
     """
     if scores.dim() != 2 or scores.size(1) == 0:
         raise ValueError(
@@ -123,12 +129,21 @@ def sinkhorn(
         )
     if bound is not None and not bound > 0:
         raise ValueError(f'bound={bound}: must be > 0, or None')
+    first = 0 if last is None else scores.size(0) - last
+    if not 0 <= first <= scores.size(0):
+        raise ValueError(f'last={last}: there are {scores.size(0)} rows')
     dtype = torch.promote_types(scores.dtype, torch.float32)
     absent = None if mask is None else ~mask[:, None]
     with torch.autocast(scores.device.type, enabled=False):
         if bound is None or 2 * bound / epsilon > MAX_RANGE:
             return _by_logarithms(
-                scores.to(dtype) / epsilon, iterations, absent
+                scores.to(dtype) / epsilon, iterations, absent, first
             )
-        kernel = (scores.to(dtype) - bound).div_(epsilon).exp_()
-        return _by_factors(kernel, iterations, absent)
+        scores = scores.to(dtype)
+        kernel = torch.add(
+            scores.new_full((), -bound / epsilon),
+            scores,
+            alpha=1 / epsilon,
+            out=scores if overwrite else None,
+        )
+        return _by_factors(kernel.exp_(), iterations, absent, first)

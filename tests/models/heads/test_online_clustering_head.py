@@ -278,7 +278,8 @@ def test_half_precision_embeddings_are_computed_in_float32(dtype):
     )
     expected = head.loss(full)
     for name, term in terms.items():
-        assert torch.equal(term, expected[name]), name
+        # the prototypes were normalised once more
+        torch.testing.assert_close(term, expected[name], rtol=1e-6, atol=0)
 
 
 def test_batch_of_images_in_another_order():

@@ -223,6 +223,23 @@ def test_no_gradient_and_no_change_of_the_input(bound, dtype):
     assert torch.equal(scores, before)
 
 
+@pytest.mark.parametrize('bound', [None, 1])
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('last', [0, 1, 4, 9])
+def test_codes_of_the_last_rows_alone(bound, masked, last):
+    scores = cosines(9, 5)
+    mask = torch.arange(9) % 3 > 0 if masked else None
+    expected = sinkhorn(scores, mask=mask, bound=bound)[9 - last :]
+    codes = sinkhorn(scores, mask=mask, bound=bound, last=last)
+    assert torch.equal(codes, expected)
+    # and where the scores are not needed any more
+    memory = scores.data_ptr()
+    codes = sinkhorn(scores, mask=mask, bound=bound, last=last, overwrite=True)
+    assert torch.equal(codes, expected)
+    if bound and last == 9:
+        assert codes.data_ptr() == memory
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
@@ -233,6 +250,8 @@ def test_no_gradient_and_no_change_of_the_input(bound, dtype):
         (dict(epsilon=float('nan')), 'epsilon=nan'),
         (dict(iterations=0), 'iterations=0: must be >= 1'),
         (dict(bound=0), 'bound=0: must be > 0'),
+        (dict(last=5), 'last=5: there are 4 rows'),
+        (dict(last=-1), 'last=-1: there are 4 rows'),
         (dict(mask=torch.ones(3) > 0), r'mask of shape \(3,\) for 4 rows'),
     ],
 )
