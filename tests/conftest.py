@@ -13,6 +13,7 @@ import torch  # noqa: E402
 from mmengine.logging import MessageHub, MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from mmengine.visualization import Visualizer  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,44 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker('gpu'):
             item.add_marker(skip)
+
+
+class HostWaits(TorchDispatchMode):
+    """Collects what would make the host wait for a device.
+
+    Reads of values (``item``, ``bool``), results whose size depends on
+    values (``nonzero``, boolean indexing), and tensors made of host data
+    (copied from pageable memory, which also waits).
+    """
+
+    waits = (
+        '_local_scalar_dense',
+        'item',
+        'nonzero',
+        'is_nonzero',
+        'masked_select',
+        'equal',
+        'unique',
+        '_unique2',
+        'lift_fresh',
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        boolean = name in ('index', 'index_put', 'index_put_') and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8)
+            for index in args[1]
+        )
+        if name in self.waits or boolean:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def host_waits():
+    """The class of a context that collects waits in its ``found``."""
+    return HostWaits

@@ -72,10 +72,11 @@ def test_its_config_trains(head, tmp_path):
     )
 
 
+@pytest.mark.parametrize('name', ['HealthHook', 'DeferredScalarsHook'])
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
-def test_hooks_are_found_from_other_scopes(scope):
+def test_hooks_are_found_from_other_scopes(scope, name):
     pytest.importorskip(scope)
     registry = pytest.importorskip(f'{scope}.registry')
     with DefaultScope.overwrite_default_scope(scope):
-        hook = registry.HOOKS.build(dict(type='mmpretrain.HealthHook'))
+        hook = registry.HOOKS.build(dict(type=f'mmpretrain.{name}'))
     assert type(hook).__module__.startswith('mmssd.')

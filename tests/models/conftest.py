@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from torch.utils._python_dispatch import TorchDispatchMode
 
 WORKER = Path(__file__).with_name('dist_worker.py')
 ROOT = Path(__file__).parents[2]
@@ -106,44 +105,3 @@ def _fresh():
     """Fixed seed; no training under way that an earlier test broke off."""
     torch.manual_seed(0)
     MessageHub.get_current_instance().update_info('loop_stage', None)
-
-
-class HostWaits(TorchDispatchMode):
-    """Collects what would make the host wait for a device.
-
-    Reads of values (``item``, ``bool``), results whose size depends on
-    values (``nonzero``, boolean indexing), and tensors made of host data
-    (copied from pageable memory, which also waits).
-    """
-
-    waits = (
-        '_local_scalar_dense',
-        'item',
-        'nonzero',
-        'is_nonzero',
-        'masked_select',
-        'equal',
-        'unique',
-        '_unique2',
-        'lift_fresh',
-    )
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        boolean = name in ('index', 'index_put', 'index_put_') and any(
-            index is not None and index.dtype in (torch.bool, torch.uint8)
-            for index in args[1]
-        )
-        if name in self.waits or boolean:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def host_waits():
-    """The class of a context that collects waits in its ``found``."""
-    return HostWaits

@@ -2,7 +2,8 @@
 
 What is printed is a config itself. With --plain it is without what
 tools/train.py adds: work folder, arguments of the data loaders, whole
-checkpoints (AtomicCheckpointHook) and the watch over the run (HealthHook).
+checkpoints (AtomicCheckpointHook), the watch over the run (HealthHook) and
+numbers that wait for the log (DeferredScalarsHook).
 The hook that logs the proven initialisation (TransferHook) is left out, as
 it needs the checkpoint.
 

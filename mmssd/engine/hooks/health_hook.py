@@ -1,5 +1,6 @@
-"""Stops a run that cannot work, or at the first non-finite number."""
+"""Stops a run that cannot work, or one with a non-finite number."""
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -46,11 +47,28 @@ def _tensors(value: object, name: str) -> Iterable[tuple[str, Tensor]]:
             yield from _tensors(item, f'{name}.{index}')
 
 
-def _all_finite(values: list[Tensor]) -> bool:
-    """One round trip to the device for all of the scalars."""
-    device = values[0].device
-    values = [value.to(device, torch.float32) for value in values]
-    return bool(torch.stack(values).isfinite().all())
+def _device(tensors: list[Tensor]) -> torch.device:
+    """Device of the first tensor that is not on the CPU, if there is one."""
+    devices = [tensor.device for tensor in tensors]
+    return next((d for d in devices if d.type != 'cpu'), devices[0])
+
+
+def _together(values: list[Tensor]) -> Tensor:
+    """Copies of scalars in one float32 tensor, on a device if any is."""
+    device = _device(values)
+    return torch.stack(
+        [
+            value.detach()
+            .reshape(())
+            .to(device, torch.float32, non_blocking=True)
+            for value in values
+        ]
+    )
+
+
+def _all_finite(values: Tensor) -> bool:
+    """One round trip to the device."""
+    return bool(values.isfinite().all())
 
 
 def _parameter_norm(model: nn.Module) -> Tensor:
@@ -249,12 +267,8 @@ class _Iteration(NamedTuple):
     """What an iteration gave, on its device."""
 
     number: int
-    losses: dict[str, Tensor]
-    state: list[Tensor]  # norm of the parameters, flags of buffers
-
-    @property
-    def values(self) -> list[Tensor]:
-        return [*self.losses.values(), *self.state]
+    names: tuple[str, ...]  # of the losses
+    values: Tensor  # losses, norm of the parameters, flags of buffers
 
 
 @HOOKS.register_module()
@@ -267,25 +281,26 @@ class HealthHook(Hook):
       are an error; gradient accumulation over objectives that depend on the
       batch is a warning, as is a schedule of the learning rate that does not
       end with the training (:func:`check_schedule`).
-    * Every iteration: a loss term that is NaN or infinite stops the run,
+    * Of every iteration: a loss term that is NaN or infinite stops the run,
       with the iteration and the term.
-    * Every ``interval`` iterations, and whenever a checkpoint is due: a
+    * Of every ``interval`` iterations, and whenever a checkpoint is due: a
       trained parameter that is not finite stops the run, with its name. As
       gradients are gone after the step, this is also how a non-finite
       gradient under a finite loss shows (bfloat16 convolutions on the CPU
-      can give one); with ``interval=1`` the names are those of its origin.
+      can give one); with ``interval=1`` and ``look_every=1`` the names are
+      those of its origin.
     * Whenever a checkpoint is due: also a buffer that holds NaN.
+
+    What an iteration gives waits on its device until the hook looks: on a
+    CPU in every iteration; on others, where looking makes the host wait, in
+    every twentieth; everywhere in the last, before a validation and before
+    a checkpoint. All comes in one transfer, and a bad number is reported
+    with the iteration it comes from; the iterations after it were in vain.
 
     All of it happens before ``CheckpointHook`` acts, so the last checkpoint
     on disk is good, and none is deleted for a bad one. As a last guard,
     whoever saves, NaN in the state of the model or the optimizer is never
-    written.
-
-    What an iteration gives stays on its device until the hook looks: in
-    every iteration on a CPU, where that costs nothing; on a GPU in every
-    twentieth, in the last, and before a checkpoint, all in one transfer. A
-    bad number is reported with the iteration it comes from; the iterations
-    after it were in vain.
+    written, nor is infinity in a trained parameter.
 
     On resuming, the keys and shapes of the checkpoint must be exactly those
     of the model, whereas mmengine only warns. Weights loaded to start from
@@ -328,6 +343,7 @@ class HealthHook(Hook):
         self.look_every = look_every
         self.strict_resume = strict_resume
         self._unseen: list[_Iteration] = []
+        self._training = False
 
     def before_run(self, runner) -> None:
         """Check the order of the hooks, and the training if there is one."""
@@ -364,6 +380,7 @@ class HealthHook(Hook):
 
     def before_train(self, runner) -> None:
         """Warn of a schedule of another length, as set or as resumed."""
+        self._training = True
         problem = check_schedule(runner)
         if problem:
             runner.logger.warning(problem)
@@ -373,7 +390,7 @@ class HealthHook(Hook):
     ) -> None:
         """Note the losses and, when due, the parameters; look, when due."""
         losses = {
-            key: torch.as_tensor(value).detach()
+            key: torch.as_tensor(value)
             for key, value in (outputs or {}).items()
             if 'loss' in key
         }
@@ -383,54 +400,94 @@ class HealthHook(Hook):
             state.append(_parameter_norm(runner.model))
         if saving:
             state.extend(_buffer_flags(runner.model))
-        self._unseen.append(_Iteration(runner.iter + 1, losses, state))
+        self._note(runner.iter + 1, losses, state)
         if (
             saving
-            or len(self._unseen) >= self._patience(losses, state)
+            or len(self._unseen) >= self._patience()
             or self.is_last_train_iter(runner)
         ):
             self._look(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         """Look at the state before a checkpoint of the epoch."""
-        model = runner.model
-        state = [_parameter_norm(model), *_buffer_flags(model)]
-        self._unseen.append(_Iteration(runner.iter, {}, state))
+        self._look_at_state(runner)
+
+    def before_val(self, runner) -> None:
+        """Look at the state before it is judged, and may be the best."""
+        if self._training:
+            self._look_at_state(runner)
+
+    def after_train(self, runner) -> None:
+        """Look at what is left."""
+        self._training = False
         self._look(runner, runner.iter)
 
-    def _patience(self, losses: dict[str, Tensor], state: list) -> int:
+    def _look_at_state(self, runner) -> None:
+        model = runner.model
+        state = [_parameter_norm(model), *_buffer_flags(model)]
+        self._note(runner.iter, {}, state)
+        self._look(runner, runner.iter)
+
+    def _note(
+        self, number: int, losses: dict[str, Tensor], state: list[Tensor]
+    ) -> None:
+        """Keep what an iteration gave until the next look."""
+        values = [*losses.values(), *state]
+        if values:
+            # copied: tensors of the model may change until then
+            self._unseen.append(
+                _Iteration(number, tuple(losses), _together(values))
+            )
+
+    def _patience(self) -> int:
         """Iterations between two looks."""
         if self.look_every is not None:
             return self.look_every
-        on_cpu = all(
-            v.device.type == 'cpu' for v in (*losses.values(), *state)
-        )
-        return 1 if on_cpu else LOOK_EVERY
+        kinds = {iteration.values.device.type for iteration in self._unseen}
+        return LOOK_EVERY if kinds - {'cpu'} else 1
 
     def _look(self, runner, now: int) -> None:
         """Stop at the first number that is not finite, if there is one."""
         unseen, self._unseen = self._unseen, []
-        values = [value for iteration in unseen for value in iteration.values]
-        if not values or _all_finite(values):
+        if not unseen:
             return
-        for iteration in unseen:
-            if iteration.values and not _all_finite(iteration.values):
-                self._stop(runner, iteration.number, iteration.losses, now)
+        values = [iteration.values for iteration in unseen]
+        device = _device(values)
+        if _all_finite(torch.cat([value.to(device) for value in values])):
+            return
+        for number, names, values in unseen:
+            if not _all_finite(values):
+                losses = dict(zip(names, values.tolist(), strict=False))
+                self._stop(runner, number, losses, now)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Refuse to write NaN."""
-        bad = [
-            name
-            for kind in ('state_dict', 'optimizer')
-            for name, value in _tensors(checkpoint.get(kind, {}), '')
-            if value.isnan().any()
+        """Refuse to write NaN, and weights that are infinite."""
+        kinds = [
+            (
+                'NaN',
+                [
+                    name
+                    for kind in ('state_dict', 'optimizer')
+                    for name, value in _tensors(checkpoint.get(kind, {}), '')
+                    if value.isnan().any()
+                ],
+            ),
+            (
+                'infinity',
+                [
+                    name
+                    for name, p in unwrap(runner.model).named_parameters()
+                    if p.requires_grad and p.isinf().any()
+                ],
+            ),
         ]
-        if bad:
-            raise FloatingPointError(
-                f'iteration {checkpoint["meta"]["iter"]}: the state to be '
-                f'saved holds NaN in {_listing(bad)}; nothing was written. '
-                + self._remedy(runner)
-            )
+        for what, bad in kinds:
+            if bad:
+                raise FloatingPointError(
+                    f'iteration {checkpoint["meta"]["iter"]}: the state to '
+                    f'be saved holds {what} in {_listing(bad)}; nothing was '
+                    'written. ' + self._remedy(runner)
+                )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare a checkpoint to resume or start from with the model."""
@@ -508,7 +565,8 @@ class HealthHook(Hook):
             isinstance(hook, CheckpointHook)
             and not hook.by_epoch
             and (
-                self.every_n_train_iters(
+                # the hook's own, which may save at other times, too
+                hook.every_n_train_iters(
                     runner, hook.interval, hook.save_begin
                 )
                 or (hook.save_last and self.is_last_train_iter(runner))
@@ -517,12 +575,12 @@ class HealthHook(Hook):
         )
 
     def _stop(
-        self, runner, iteration: int, losses: dict[str, Tensor], now: int
+        self, runner, iteration: int, losses: dict[str, float], now: int
     ) -> None:
         terms = {
-            key: value.item()
+            key: value
             for key, value in losses.items()
-            if not value.isfinite()
+            if not math.isfinite(value)
         }
         if len(terms) > 1:
             terms.pop('loss', None)  # the sum of the others

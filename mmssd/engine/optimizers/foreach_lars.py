@@ -10,7 +10,7 @@ from torch import Tensor
 
 @OPTIMIZERS.register_module()
 class ForeachLARS(LARS):
-    r"""mmpretrain's ``LARS``, all tensors of a group at once.
+    r"""mmpretrain's ``LARS``, by torch's functions for lists of tensors.
 
     For every tensor p with gradient g that ``lars_exclude`` of its group
     does not spare,
@@ -28,8 +28,9 @@ class ForeachLARS(LARS):
     as BYOL and SimCLR use it.
 
     mmpretrain's reads both norms of each tensor, so the host waits for the
-    device twice a tensor. Arguments and state are the same: a run can go on
-    with either.
+    device twice a tensor; here it never does. The moves of a group are all
+    there at once, which takes the memory of its gradients. Arguments and
+    state are the same: a run can go on with either.
     """
 
     @torch.no_grad()
@@ -89,7 +90,7 @@ class ForeachLARS(LARS):
                 known.append(state['momentum_buffer'])
                 news.append(move)
             else:
-                state['momentum_buffer'] = move.clone()
+                state['momentum_buffer'] = move
             buffers.append(state['momentum_buffer'])
         if known:
             torch._foreach_mul_(known, momentum)

@@ -81,11 +81,24 @@ class HealthTestModel(BaseModel):
         return super().train_step(dict(inputs=data), optim_wrapper)
 
 
-def build_runner(work_dir, model=None, hook=None, epochs=None, **kwargs):
+def build_runner(
+    work_dir, model=None, hook=None, epochs=None, val=False, **kwargs
+):
     by_epoch = epochs is not None
     train_cfg = dict(by_epoch=True, max_epochs=epochs)
     if not by_epoch:
         train_cfg = dict(by_epoch=False, max_iters=6)
+    if val:
+        train_cfg['val_interval'] = 2
+        kwargs.update(
+            val_dataloader=dict(
+                batch_size=2,
+                dataset=dict(type='HealthTestRows'),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            val_cfg=dict(),
+            val_evaluator=dict(type='Accuracy'),
+        )
     config = dict(
         default_scope='mmpretrain',
         model=dict(type='HealthTestModel', **(model or {})),
@@ -100,12 +113,11 @@ def build_runner(work_dir, model=None, hook=None, epochs=None, **kwargs):
         train_cfg=train_cfg,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9)),
         default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook',
-                by_epoch=by_epoch,
-                max_keep_ckpts=1,
-                **{'interval': 1, **kwargs.pop('checkpoint', {})},
-            ),
+            checkpoint={
+                **dict(type='CheckpointHook', by_epoch=by_epoch),
+                **dict(max_keep_ckpts=1, interval=1),
+                **kwargs.pop('checkpoint', {}),
+            },
         ),
         custom_hooks=[dict(type='HealthHook', **(hook or {}))],
         work_dir=str(work_dir),
@@ -285,6 +297,21 @@ def test_what_waits_is_looked_at_after_an_epoch(tmp_path):
     assert checkpoints(tmp_path) == ['epoch_1.pth']
 
 
+def test_nothing_is_read_before_a_look(tmp_path, host_waits):
+    runner = build_runner(
+        tmp_path, checkpoint=dict(interval=100, save_last=False)
+    )
+    runner.train()
+    hook = HealthHook(look_every=3)
+    runner.train_loop._iter, runner.train_loop._max_iters = 0, 100
+    found = []
+    for _ in range(3):
+        with host_waits() as watch:
+            hook.after_train_iter(runner, 0, None, {'loss': torch.zeros(())})
+        found.append(len(watch.found))
+    assert found[:2] == [0, 0] and found[2] > 0
+
+
 def test_a_gpu_is_asked_now_and_then(tmp_path, monkeypatch):
     def looks(**hook):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -305,11 +332,97 @@ def test_a_gpu_is_asked_now_and_then(tmp_path, monkeypatch):
     # three losses and a norm an iteration; at the end norm and buffer
     assert looks() == [4] * 6 + [2]
     assert looks(look_every=4) == [16, 8, 2]
-    hook, meta = HealthHook(), torch.zeros((), device='meta')
-    assert hook._patience(dict(loss=torch.zeros(())), []) == 1
-    assert hook._patience(dict(loss=torch.zeros(())), [meta]) == 20
-    assert hook._patience(dict(loss=meta), []) == 20
-    assert HealthHook(look_every=3)._patience(dict(loss=meta), []) == 3
+    here, there = torch.zeros(()), torch.zeros((), device='meta')
+    for losses, state, expected in (
+        ([here], [here], 1),
+        ([here], [there], 20),
+        ([there], [], 20),
+        ([], [], 1),
+    ):
+        hook = HealthHook()
+        hook._note(1, dict(enumerate(losses)), state)
+        assert hook._patience() == expected
+    hook = HealthHook(look_every=3)
+    hook._note(1, {}, [there])
+    assert hook._patience() == 3
+
+
+def test_what_waits_is_a_copy(tmp_path):
+    """A model may return the same tensor in every iteration."""
+    runner = build_runner(
+        tmp_path,
+        dict(what='loss', at=2),
+        dict(look_every=4),
+        checkpoint=dict(interval=100, save_last=False),
+    )
+    train_step, same = runner.model.train_step, torch.zeros(())
+
+    def reuse(*args, **kwargs):
+        logs = train_step(*args, **kwargs)
+        return {'a.loss_main': same.copy_(logs['a.loss_main'])}
+
+    runner.model.train_step = reuse
+    with pytest.raises(
+        FloatingPointError, match=r'iteration 2: loss a\.loss_main = nan'
+    ):
+        runner.train()
+    assert runner.model.calls == 4
+
+
+def test_a_checkpoint_to_keep_is_looked_at_before(tmp_path):
+    runner = build_runner(
+        tmp_path,
+        dict(what='loss', at=3),
+        dict(look_every=100),
+        checkpoint=dict(
+            type='AtomicCheckpointHook', interval=100, keep=[2, 4]
+        ),
+    )
+    with pytest.raises(FloatingPointError, match='iteration 3: loss'):
+        runner.train()
+    assert runner.model.calls == 4
+    assert checkpoints(tmp_path) == ['iter_2.pth']
+
+
+def test_a_validation_is_looked_at_before(tmp_path):
+    """It may save the best checkpoint, and deletes the one before it."""
+    runner = build_runner(
+        tmp_path,
+        dict(what='loss', at=3),
+        dict(look_every=100),
+        checkpoint=dict(interval=100, save_last=False),
+        val=True,
+    )
+    judged = []
+    runner.val_loop.run = lambda: (
+        runner.call_hook('before_val') or (judged.append(runner.iter))
+    )
+    with pytest.raises(FloatingPointError, match='iteration 3: loss'):
+        runner.train()
+    assert judged == [2]
+    assert runner.model.calls == 4
+    # outside a training nothing is looked at
+    runner.model.first.weight.data.fill_(NAN)
+    HealthHook().before_val(runner)
+
+
+def test_infinite_weights_are_never_written(tmp_path):
+    runner = build_runner(tmp_path)
+    runner.train()
+    runner.model.second.bias.data.fill_(INF)
+    runner.model.memory[0] = INF  # as a mask may hold
+    with pytest.raises(
+        FloatingPointError, match=r'holds infinity in second\.bias;'
+    ):
+        runner.save_checkpoint(str(tmp_path), 'now.pth', by_epoch=False)
+    assert checkpoints(tmp_path) == ['iter_6.pth']
+
+
+def test_numbers_of_several_devices_meet():
+    meta = torch.zeros((), device='meta')
+    here = health_hook._together([torch.tensor(1.0), torch.tensor([2])])
+    assert here.tolist() == [1, 2]
+    assert health_hook._together([torch.tensor(1.0), meta]).is_meta
 
 
 def test_large_finite_parameters_are_no_alarm(tmp_path):
