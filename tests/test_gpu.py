@@ -22,10 +22,15 @@ from mmssd.models.utils.multi_crop_preprocessor import ViewRecipe
 from mmssd.models.utils.view_draws import SeededDraws
 
 DEMO = Path(__file__).parents[1] / 'configs' / 'demo'
-DINO = DEMO.parent / 'baselines/dino_vit-tiny_8xb64-coslr-100e_in1k.py'
+BASELINES = DEMO.parent / 'baselines'
+DINO = BASELINES / 'dino_vit-tiny_8xb64-coslr-100e_in1k.py'
+WITH_LARS = dict(
+    byol=BASELINES / 'byol_resnet18_8xb32-accum16-coslr-200e_in1k.py',
+    simclr=BASELINES / 'simclr_resnet18_8xb32-coslr-200e_in1k.py',
+)
 METHODS = (
     *('oss', 'swav', 'seed', 'compress-1q', 'compress-2q', 'mocov2'),
-    *('disco', 'dino'),
+    *('disco', 'dino', 'byol', 'simclr'),
 )
 
 
@@ -57,9 +62,22 @@ def small_dino():
     return config
 
 
+def with_lars(method):
+    """Whose optimizer has norms of each tensor; for images of 32 pixels."""
+    config = load_config(WITH_LARS[method])
+    config.optim_wrapper.accumulative_counts = 1
+    if config.model.get('momentum'):
+        config.model.momentum.final_decay = None  # as above
+    config.data_preprocessor = benchmark.preprocessor_of([(2, 32)])
+    config.model.data_preprocessor = config.data_preprocessor
+    return config
+
+
 def load(method):
     if method == 'dino':
         return small_dino()
+    if method in WITH_LARS:
+        return with_lars(method)
     return load_config(next(DEMO.glob(f'{method}_resnet18w4*.py')))
 
 
@@ -98,7 +116,7 @@ def test_a_step_never_waits_for_the_device(method):
     with no_waiting():
         logs = model.train_step(data, wrapper)
     assert torch.isfinite(logs['loss'])
-    assert model.channels_last == (method != 'dino')  # which has no maps
+    assert model.channels_last
 
 
 @pytest.mark.parametrize(
@@ -135,6 +153,30 @@ def test_views_are_made_in_float32_under_autocast(method):
     for plain, under in zip(*found, strict=True):
         assert under.dtype == torch.float32
         assert torch.equal(plain, under)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ('method', 'views'), [('oss', [(2, 32), (2, 20)]), ('seed', [(1, 32)])]
+)
+def test_an_iteration_of_the_runner_never_waits(method, views, tmp_path):
+    """Between two looks of the hooks: data, step, hooks and log."""
+    config = load(method)
+    benchmark.set_images(config, 'memory', tmp_path, 256, 32, views)
+    teacher = config.model.teacher
+    if teacher.get('frozen'):
+        teacher.checkpoint = 'random'
+    config.train_dataloader.batch_size = 16
+    config.optim_wrapper.type = 'AutocastOptimWrapper'
+    config.custom_hooks = [dict(type='ResidentImagesHook')]
+    config.default_hooks.logger.interval = 1000
+    loop = benchmark.stepped_loop(config, tmp_path, method)
+    for _ in range(21):  # a look after the twentieth
+        loop.advance()
+    with no_waiting():
+        for _ in range(5):
+            loop.advance()
+    assert loop.iter == 26
 
 
 @pytest.mark.gpu

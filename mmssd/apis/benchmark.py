@@ -17,6 +17,7 @@ import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from mmpretrain.registry import DATASETS, HOOKS, LOOPS
@@ -49,9 +50,39 @@ Timed = dict[str, Callable[[], None]]
 # --- time and memory --------------------------------------------------------
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Let the device catch up."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def choose_clock(
+    cpu_time: bool,
+    threads: int | None,
+    workers: int | None = 0,
+    processes: int = 1,
+) -> Callable[[], float]:
+    """Return what counts seconds: the wall's clock, or the processor's.
+
+    Args:
+        cpu_time: whether the processor's.
+        threads: of torch, as asked for.
+        workers: that read images.
+        processes: of the measurement.
+
+    Raises:
+        ValueError: where the processor's time would say nothing.
+    """
+    if not cpu_time:
+        return time.perf_counter
+    gpu = get_device() != 'cpu'
+    if threads != 1 or workers or processes > 1 or gpu:
+        raise ValueError(
+            '--cpu-time adds up the time of all threads of this process and '
+            'knows nothing of workers, other processes and GPUs: give '
+            '--threads 1, no workers and one process, on the CPU'
+        )
+    return time.process_time
 
 
 def reset_peak() -> int:
@@ -181,11 +212,11 @@ def measure(
             if before and name in before:
                 before[name]()
             resident = reset_peak()
-            _wait()
+            wait()
             start = clock()
             for _ in range(number[name]):
                 function()
-            _wait()
+            wait()
             spent = clock() - start
             if index:
                 seconds[name].append(spent)
@@ -212,13 +243,13 @@ class Parts:
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Add what happens inside to a part."""
-        _wait()
+        wait()
         before, self._within = self._within, 0.0
         start = self.clock()
         try:
             yield
         finally:
-            _wait()
+            wait()
             spent = self.clock() - start
             own = self.seconds.get(name, 0.0) + spent - self._within
             self.seconds[name] = own
@@ -297,14 +328,14 @@ def measure_parts(
     steps = loop.whole(steps)
     watch_model(parts, runner.model, runner.optim_wrapper)
     parts.watch(runner, 'call_hook', 'hooks')
-    _wait()
+    wait()
     start = clock()
     try:
         for _ in range(steps):
             with parts.timing('waiting for data'):
                 batch = next(loop.dataloader_iterator)
             loop.run_iter(batch)
-        _wait()
+        wait()
         total = 1000 * (clock() - start) / steps
     finally:
         parts.release()
@@ -419,7 +450,8 @@ def run_networks(
         model: a distiller.
         views: as it gets them.
         head_layers: also run the layers of heads that their papers count
-            among the networks, see ``DistillHead.layers``.
+            among the networks, see ``DistillHead.layers``; those of a
+            ``DistillClassifier`` get maps alone.
 
     Returns:
         What heads would derive by.
@@ -744,7 +776,7 @@ class SteppedTrainLoop(IterBasedTrainLoop):
 
 
 def stepped_loop(
-    cfg: Config, work_dir: str | Path, name: str
+    cfg: Config, work_dir: str | Path, name: str, hooks: bool = True
 ) -> SteppedTrainLoop:
     """Start the training of a config, up to its first iteration.
 
@@ -756,6 +788,8 @@ def stepped_loop(
         cfg: complete; not changed.
         work_dir: for logs.
         name: of the run; another for each in a process.
+        hooks: with the hooks that ``tools/train.py`` adds; False for what
+            other code is like.
     """
     from mmssd.apis import config as configs
     from mmssd.apis.train import build_runner
@@ -776,7 +810,8 @@ def stepped_loop(
         if 'Probe' not in str(hook.get('type'))
         and 'InformationPlane' not in str(hook.get('type'))
     ]
-    configs.set_hooks(cfg)
+    if hooks:
+        configs.set_hooks(cfg)
     configs.set_dataloaders(cfg)
     configs.disable_validation(cfg)
     runner = build_runner(cfg)
@@ -796,7 +831,7 @@ class FirstIterationHook(Hook):
 
     def after_train_iter(self, runner, *_, **__) -> None:
         """Print the seconds and leave."""
-        _wait()
+        wait()
         spent = time.time() - float(os.environ[STARTED])
         # not the log, whose level a config sets: another process reads it
         print(f'first iteration after {spent:.3f} s', flush=True)

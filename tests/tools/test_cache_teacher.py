@@ -188,6 +188,10 @@ def test_seconds_add_up_epoch_by_epoch():
         def settle(self, function):
             now[0] += 100  # not counted
 
+        def rest(self, seconds):
+            assert seconds == self.seconds
+            now[0] += 100
+
         def advance(self):
             now[0] += self.seconds
 

@@ -18,7 +18,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -155,10 +154,14 @@ def spend_epochs(
     for _ in range(epochs):
         for name, loop in loops.items():
             loop.settle(loop.advance)
+            benchmark.wait()
             begin = clock()
             for _ in range(iterations):
                 loop.advance()
-            total[name] += clock() - begin
+            benchmark.wait()
+            seconds = clock() - begin
+            loop.rest(seconds / iterations)
+            total[name] += seconds
             spent[name].append(total[name])
     return spent
 
@@ -166,7 +169,9 @@ def spend_epochs(
 def compare(args: argparse.Namespace, folder: Path) -> dict:
     """Return all numbers."""
     cfg = prepare(args, folder)
-    clock = time.process_time if args.cpu_time else time.perf_counter
+    clock = benchmark.choose_clock(
+        args.cpu_time, args.threads, args.num_workers
+    )
     start = clock()
     cache = cache_by_config(
         cfg,
@@ -205,7 +210,7 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
     spent = spend_epochs(
         loops,
         args.epochs,
-        cache.images // batch,
+        max(round(cache.images / batch), 1),
         dict(teacher=0.0, cache=seconds),
         clock,
     )

@@ -219,17 +219,7 @@ def check_args(args: argparse.Namespace) -> None:
             f'--checkout {args.checkout}: nothing runs it; give --adapter, '
             'a file with make_step(views, device)'
         )
-    if args.cpu_time and (
-        args.threads != 1
-        or args.num_workers
-        or max(args.processes) > 1
-        or get_device() != 'cpu'
-    ):
-        raise ValueError(
-            '--cpu-time adds up the time of all threads of this process and '
-            'knows nothing of workers, other processes and GPUs: give '
-            '--threads 1 --num-workers 0 --processes 1, on the CPU'
-        )
+    clock_of(args)
     other = args.device and torch.device(args.device).type != get_device()
     if other and (alone or args.peers):
         raise ValueError(
@@ -241,7 +231,9 @@ def check_args(args: argparse.Namespace) -> None:
 
 def clock_of(args: argparse.Namespace) -> Callable[[], float]:
     """Return the clock that the arguments ask for."""
-    return time.process_time if args.cpu_time else time.perf_counter
+    return benchmark.choose_clock(
+        args.cpu_time, args.threads, args.num_workers, max(args.processes)
+    )
 
 
 def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
@@ -561,7 +553,10 @@ def measure_peer(
     for name, side in sides.items():
         side.train_dataloader.num_workers = peer_workers(args)
         loops[name] = benchmark.stepped_loop(
-            side, folder, f'{peer}_{name}_{batch}'.replace(' ', '_')
+            side,
+            folder,
+            f'{peer}_{name}_{batch}'.replace(' ', '_'),
+            hooks=name != 'mmpretrain',
         )
     return benchmark.measure(
         {name: loop.advance for name, loop in loops.items()},

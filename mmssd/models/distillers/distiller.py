@@ -132,7 +132,7 @@ class Distiller(BaseSelfSupervisor):
             code of MoCo and DisCo. Defaults to False: views of equal
             resolution together, as SwAV.
         channels_last (bool): run the networks in channels-last memory
-            format. Changes speed, not results. Defaults to False.
+            format. Changes speed, not results. Defaults to True.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
@@ -150,7 +150,7 @@ class Distiller(BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         num_global: int | None = None,
         separate_views: bool = False,
-        channels_last: bool = False,
+        channels_last: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(

@@ -168,8 +168,10 @@ class DINOHead(DistillHead):
         sizes = [len(x) for x in rows]
         return list(F.linear(unit, weight.to(dtype)).split(sizes))
 
-    def layers(self, step: Step) -> list[Tensor]:
-        """Return the logits of the student's crops, then of the targets."""
+    def _student_and_targets(
+        self, step: Step
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the logits of all crops, and those of the global targets."""
         student = step.student.embeddings
         teacher = step.momentum.embeddings[: step.num_global]
         if student[0].size(1) != self.embed_dim:
@@ -183,13 +185,20 @@ class DINOHead(DistillHead):
             weight = fixed + 0.0 * (weight - fixed)
         with torch.no_grad():
             targets = self._logits(teacher, self.momentum_last_layer.weight)
-        return [*self._logits(student, weight), *targets]
+        return self._logits(student, weight), targets
+
+    def layers(self, step: Step) -> list[Tensor]:
+        """Return the logits, of the average as well.
+
+        Section 3.1 of DINO has the weight-normed layer in the projection
+        head of each network.
+        """
+        student, targets = self._student_and_targets(step)
+        return [*student, *targets]
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return ``loss_dino``."""
-        logits = self.layers(step)
-        crops = len(step.student.embeddings)
-        student, targets = logits[:crops], logits[crops:]
+        student, targets = self._student_and_targets(step)
         loss = self_distillation(
             student,
             targets,

@@ -185,7 +185,10 @@ class OverhaulHead(DelayedHead):
         self._prepared |= f'{prefix}margin_0' in state_dict
 
     def layers(self, step: Step) -> list[Tensor]:
-        """Return the student's maps after the connectors, first view."""
+        """Return the student's maps after the connectors, first view.
+
+        The student's transform of OFD, which comes before its distance.
+        """
         return [
             connector(student.to(connector[0].weight.dtype))
             for connector, student in zip(

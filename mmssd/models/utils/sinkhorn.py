@@ -48,7 +48,7 @@ def _by_logarithms(
 def _by_factors(
     kernel: Tensor, iterations: int, absent: Tensor | None, first: int
 ) -> Tensor:
-    """One factor a row and one a column; the result replaces the kernel."""
+    """One factor a row and one a column; the kernel is overwritten."""
     if absent is not None:
         kernel.masked_fill_(absent, 0.0)
         absent = absent[:, 0]
@@ -61,7 +61,10 @@ def _by_factors(
         rows = 1 / (kernel @ columns)
         if absent is not None:
             rows = rows.masked_fill(absent, 0.0)
-    return kernel[first:].mul_(rows[first:, None]).mul_(columns)
+    codes = kernel[first:]
+    if first:
+        codes = codes.clone()  # a view would keep the whole kernel
+    return codes.mul_(rows[first:, None]).mul_(columns)
 
 
 @torch.no_grad()

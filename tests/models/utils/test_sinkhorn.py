@@ -238,6 +238,8 @@ def test_codes_of_the_last_rows_alone(bound, masked, last):
     assert torch.equal(codes, expected)
     if bound and last == 9:
         assert codes.data_ptr() == memory
+    # nothing else is kept alive
+    assert codes.untyped_storage().nbytes() == 4 * 5 * last
 
 
 @pytest.mark.parametrize(
