@@ -652,7 +652,7 @@ def test_two_processes(tool, tmp_path):
         ),
         (
             ['--processes', '1', '2', '--cpu-time', '--threads', '1'],
-            'give --threads 1 --num-workers 0 --processes 1',
+            'give --threads 1, no workers and one process',
         ),
         (['--checkout', 'somewhere'], 'nothing runs it; give --adapter'),
         (['--num-workers', '-1'], '--num-workers -1: must be >= 0'),

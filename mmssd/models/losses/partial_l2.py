@@ -1,9 +1,9 @@
 """Distances of pre-ReLU feature maps (OFD, Distilling Visual Priors)."""
 
 import torch
-import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def _check_maps(student: Tensor, teacher: Tensor) -> torch.dtype:
@@ -17,6 +17,29 @@ def _check_maps(student: Tensor, teacher: Tensor) -> torch.dtype:
         )
     dtype = torch.promote_types(student.dtype, teacher.dtype)
     return torch.promote_types(dtype, torch.float32)
+
+
+class _PartialSquares(torch.autograd.Function):
+    """The sum, keeping the differences alone for its gradient.
+
+    The maps of all stages are the largest tensors of a step: each pass over
+    them counts.
+    """
+
+    @staticmethod
+    def forward(ctx, student: Tensor, teacher: Tensor, margin: Tensor):
+        target = torch.maximum(teacher, margin[:, None, None])
+        difference = student - target
+        off = (target <= 0) & (difference <= 0)
+        difference.masked_fill_(off, 0)
+        ctx.save_for_backward(difference)
+        return difference.square().sum() / len(student)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        (difference,) = ctx.saved_tensors
+        return difference * (2 * gradient / len(difference)), None, None
 
 
 def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
@@ -52,13 +75,11 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
             f'({student.size(1)},)'
         )
     with torch.autocast(student.device.type, enabled=False):
-        s = student.to(dtype)
-        with torch.no_grad():
-            t = teacher.to(dtype)
-            t = torch.maximum(t, margin.to(dtype)[:, None, None])
-            # where both are off, the target is what is there already
-            t = torch.where(t > 0, t, torch.minimum(s, t))
-        return F.mse_loss(s, t, reduction='sum') / len(s)
+        return _PartialSquares.apply(
+            student.to(dtype),
+            teacher.detach().to(dtype),
+            margin.detach().to(dtype),
+        )
 
 
 def feature_l2(student: Tensor, teacher: Tensor) -> Tensor:
@@ -84,7 +105,7 @@ def feature_l2(student: Tensor, teacher: Tensor) -> Tensor:
     dtype = _check_maps(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         s, t = student.to(dtype), teacher.detach().to(dtype)
-        return F.mse_loss(s, t, reduction='sum') / len(s)
+        return (s - t).square().sum() / len(s)
 
 
 @MODELS.register_module()

@@ -315,3 +315,36 @@ def test_extra_memory(monkeypatch, n, k, d, block):
     extra = extra_bytes(step, student, student.grad, teacher, queue)
     # three blocks, and rows of width D
     assert 3 * 4 * module.BLOCK <= extra <= 4 * n * k
+
+
+class Exponents(TorchDispatchMode):
+    """Collects the least number of which an exponential is taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.least = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ in ('exp', 'exp_'):
+            self.least.append(args[0].min().item())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_no_exponential_is_subnormal(dtype):
+    """Where processors are slow; SEED's targets are nearly one-hot."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 4, 16, dtype=dtype)
+    queue = torch.nn.functional.normalize(
+        torch.randn(64, 16, dtype=dtype), dim=1
+    )
+    temperature = 0.01 if dtype == torch.float32 else 0.001
+    with Exponents() as seen:
+        similarity_distillation(
+            student, teacher, queue, teacher_temperature=temperature
+        )
+    lowest = math.log(torch.finfo(dtype).tiny)
+    # without a limit they would be
+    scores = torch.nn.functional.normalize(teacher, dim=1) @ queue.t()
+    assert (scores.min() - 1) / temperature < lowest
+    assert len(seen.least) == 2 and min(seen.least) > lowest
