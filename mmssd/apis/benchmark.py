@@ -61,6 +61,7 @@ def choose_clock(
     threads: int | None,
     workers: int | None = 0,
     processes: int = 1,
+    device: str | None = None,
 ) -> Callable[[], float]:
     """Return what counts seconds: the wall's clock, or the processor's.
 
@@ -69,13 +70,14 @@ def choose_clock(
         threads: of torch, as asked for.
         workers: that read images.
         processes: of the measurement.
+        device: that is measured, by default the best.
 
     Raises:
         ValueError: where the processor's time would say nothing.
     """
     if not cpu_time:
         return time.perf_counter
-    gpu = get_device() != 'cpu'
+    gpu = torch.device(device or get_device()).type != 'cpu'
     if threads != 1 or workers or processes > 1 or gpu:
         raise ValueError(
             '--cpu-time adds up the time of all threads of this process and '

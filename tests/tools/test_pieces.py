@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_each_is_there(tool):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which('c++') is None, reason='needs a compiler')
 @pytest.mark.parametrize('name', ['compiled', 'layout-bf16', 'compiled-bf16'])
 def test_compiled_networks_learn_alike(tool, name):
     ways = tool.PIECES[name]('cpu', images=8, side=64)

@@ -1,12 +1,13 @@
 """Time of single pieces of a training: as others have it, and as it is here.
 
-Each piece is done in two or more ways that give the same result. All ways of
+Each piece is done in two or more ways that give the same result, up to the
+rounding of their precision. All ways of
 a piece are measured in turn in one run, in rounds; the table gives medians
 and the spread, and the ratio to the first way.
 
 Examples:
     python tools/benchmarks/pieces.py --threads 1
-    python tools/benchmarks/pieces.py sinkhorn history --rounds 9 --out x.json
+    python tools/benchmarks/pieces.py codes history --rounds 9 --out x.json
 """
 
 import argparse
@@ -65,7 +66,7 @@ def history(device: str, entries: int = 500_000, numbers: int = 10) -> Ways:
 
     mmengine's history, which is copied for every entry, and ours.
     """
-    kinds = {'mmengine': HistoryBuffer, 'doubling': ScalarHistory}
+    kinds = {'mmengine': HistoryBuffer, 'ours': ScalarHistory}
     ways = {}
     for name, kind in kinds.items():
         logs = [kind([0.5] * entries, [1] * entries) for _ in range(numbers)]
@@ -165,13 +166,7 @@ def overhaul(
 ) -> Ways:
     """OFD's distance of one stage and its gradient: as printed, and ours."""
     shape = (images, width, side, side)
-    maps = [
-        torch.randn(shape, device=device).contiguous(
-            memory_format=torch.channels_last
-        )
-        for _ in range(2)
-    ]
-    student, teacher = maps
+    student, teacher = (torch.randn(shape, device=device) for _ in range(2))
     margin = -torch.rand(width, device=device)
 
     def printed(s: Tensor, t: Tensor, m: Tensor) -> Tensor:
@@ -339,17 +334,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def clock_of(args: argparse.Namespace) -> Callable[[], float]:
+    """Return the clock that the arguments ask for."""
+    return benchmark.choose_clock(
+        args.cpu_time, args.threads, device=args.device
+    )
+
+
 def measure_piece(name: str, args: argparse.Namespace) -> dict[str, dict]:
     """Return the numbers of one piece, see ``benchmark.summarise``."""
     torch.manual_seed(0)
-    ways = PIECES[name](torch.device(args.device).type)
+    ways = PIECES[name](args.device)
     return benchmark.measure(
         ways,
         args.rounds,
         args.steps,
         images=1,
         base=next(iter(ways)),
-        clock=benchmark.choose_clock(args.cpu_time, args.threads),
+        clock=clock_of(args),
     )
 
 
@@ -368,7 +370,7 @@ def main(argv: list[str] | None = None) -> None:
                 raise ValueError(
                     f'--{name} {getattr(args, name)}: must be at least 1'
                 )
-        benchmark.choose_clock(args.cpu_time, args.threads)
+        clock_of(args)
         if args.threads:
             torch.set_num_threads(args.threads)
         where = benchmark.machine()

@@ -232,7 +232,11 @@ def check_args(args: argparse.Namespace) -> None:
 def clock_of(args: argparse.Namespace) -> Callable[[], float]:
     """Return the clock that the arguments ask for."""
     return benchmark.choose_clock(
-        args.cpu_time, args.threads, args.num_workers, max(args.processes)
+        args.cpu_time,
+        args.threads,
+        args.num_workers,
+        max(args.processes),
+        args.device,
     )
 
 
@@ -262,6 +266,8 @@ def load(args: argparse.Namespace, batch: int | None, folder: str) -> Config:
         benchmark.set_cifar_stem(cfg)
     if args.amp:
         configs.set_amp(cfg)
+    # every step is an update: sides would take turns in a share of them
+    cfg.optim_wrapper.accumulative_counts = 1
     if batch is not None:
         cfg.train_dataloader.batch_size = batch
     if args.num_workers is not None:

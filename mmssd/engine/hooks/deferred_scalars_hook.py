@@ -111,7 +111,9 @@ class DeferredMessageHub(MessageHub):
     read is the same as of ``MessageHub``.
     """
 
-    _waiting: dict[str, list[tuple[object, int]]]
+    def __init__(self, name: str, **kwargs) -> None:
+        super().__init__(name, **kwargs)
+        self._waiting: dict[str, list[tuple[object, int]]] = {}
 
     @classmethod
     def adopt(cls, hub: MessageHub) -> None:
@@ -177,9 +179,8 @@ class DeferredMessageHub(MessageHub):
 
     def fetch(self) -> None:
         """Bring every number that waits."""
-        waiting, self._waiting = self._waiting, {}
         alike: dict[tuple, list[Tensor]] = {}
-        for entries in waiting.values():
+        for entries in self._waiting.values():
             for value, _ in entries:
                 if isinstance(value, Tensor):
                     kind = value.device, value.dtype
@@ -187,6 +188,7 @@ class DeferredMessageHub(MessageHub):
         found = {
             kind: iter(_transfer(values)) for kind, values in alike.items()
         }
+        waiting, self._waiting = self._waiting, {}
         for key, entries in waiting.items():
             for value, count in entries:
                 if isinstance(value, Tensor):

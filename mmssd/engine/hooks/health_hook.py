@@ -293,9 +293,10 @@ class HealthHook(Hook):
 
     What an iteration gives waits on its device until the hook looks: on a
     CPU in every iteration; on others, where looking makes the host wait, in
-    every twentieth; everywhere in the last, before a validation and before
-    a checkpoint. All comes in one transfer, and a bad number is reported
-    with the iteration it comes from; the iterations after it were in vain.
+    every twentieth; everywhere in the last, and before a validation, a
+    checkpoint or a probe (a hook with ``due``). All comes in one transfer,
+    and a bad number is reported with the iteration it comes from; the
+    iterations after it were in vain.
 
     All of it happens before ``CheckpointHook`` acts, so the last checkpoint
     on disk is good, and none is deleted for a bad one. As a last guard,
@@ -395,14 +396,14 @@ class HealthHook(Hook):
             if 'loss' in key
         }
         state = []
-        saving = self._saving(runner)
-        if saving or self.every_n_train_iters(runner, self.interval):
+        needed = self._saving(runner) or self._probing(runner)
+        if needed or self.every_n_train_iters(runner, self.interval):
             state.append(_parameter_norm(runner.model))
-        if saving:
+        if needed:
             state.extend(_buffer_flags(runner.model))
         self._note(runner.iter + 1, losses, state)
         if (
-            saving
+            needed
             or len(self._unseen) >= self._patience()
             or self.is_last_train_iter(runner)
         ):
@@ -572,6 +573,13 @@ class HealthHook(Hook):
                 or (hook.save_last and self.is_last_train_iter(runner))
             )
             for hook in runner.hooks
+        )
+
+    @staticmethod
+    def _probing(runner) -> bool:
+        """Whether a probe is about to read the weights."""
+        return any(
+            hook.due(runner) for hook in runner.hooks if hasattr(hook, 'due')
         )
 
     def _stop(

@@ -135,13 +135,15 @@ class InformationPlaneHook(Hook):
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Measure every ``interval`` iterations of the first epochs."""
-        done = runner.iter + 1
-        if self.epochs is not None:
-            within = done <= self.epochs * len(runner.train_dataloader)
-        else:
-            within = True
-        if within and self.every_n_train_iters(runner, self.interval):
-            self.measure(runner, done)
+        if self.due(runner):
+            self.measure(runner, runner.iter + 1)
+
+    def due(self, runner) -> bool:
+        """Whether to measure after this iteration."""
+        within = self.epochs is None or runner.iter + 1 <= self.epochs * len(
+            runner.train_dataloader
+        )
+        return within and self.every_n_train_iters(runner, self.interval)
 
     @torch.no_grad()
     def measure(self, runner, iteration: int) -> tuple[float, float]:

@@ -188,11 +188,15 @@ class KNNProbeHook(Hook):
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Probe every ``interval`` iterations and after the last."""
-        if not self.by_epoch and (
+        if self.due(runner):
+            self.probe(runner, runner.iter + 1, runner.epoch + 1)
+
+    def due(self, runner) -> bool:
+        """Whether to probe after this iteration."""
+        return not self.by_epoch and (
             self.every_n_train_iters(runner, self.interval)
             or self.is_last_train_iter(runner)
-        ):
-            self.probe(runner, runner.iter + 1, runner.epoch + 1)
+        )
 
     def after_train_epoch(self, runner) -> None:
         """Probe every ``interval`` epochs and after the last."""

@@ -132,7 +132,9 @@ class Distiller(BaseSelfSupervisor):
             code of MoCo and DisCo. Defaults to False: views of equal
             resolution together, as SwAV.
         channels_last (bool): run the networks in channels-last memory
-            format. Changes speed, not results. Defaults to True.
+            format. Changes speed, not results; False for a backbone that
+            flattens maps by ``view``, which torch then refuses ("view size
+            is not compatible"). Defaults to True.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:

@@ -57,7 +57,7 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
 
     Args:
         student: ``(N, C, H, W)`` map before its ReLU, already of the
-            teacher's width; NaN or infinity anywhere shows in the loss.
+            teacher's width.
         teacher: ``(N, C, H, W)`` map before its ReLU, used without gradient.
         margin: ``(C,)`` lower bounds of the teacher's responses, see
             :func:`~mmssd.models.utils.batchnorm_margin`.

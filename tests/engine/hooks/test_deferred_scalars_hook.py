@@ -64,7 +64,7 @@ def test_history_goes_on_from_another():
 
 
 def test_entries_are_copied_seldom(monkeypatch):
-    """Doubling: log2 copies, where mmengine makes one for each entry."""
+    """By eighths, where mmengine makes a copy for each entry."""
     made = []
     empty = np.empty
     monkeypatch.setattr(
@@ -144,6 +144,22 @@ def test_adopted_in_place(hub):
     hub.update_scalar('a', 1)
     DeferredMessageHub.adopt(hub)  # as in a second run
     assert as_lists(hub.get_scalar('a')) == [[1], [1]]
+
+
+def test_a_hub_of_its_own():
+    hub = DeferredMessageHub.get_instance('own')
+    hub.update_scalar('a', 1)
+    assert MessageHub.get_current_instance() is hub
+    assert as_lists(hub.log_scalars['a']) == [[1], [1]]
+
+
+def test_nothing_is_lost_where_a_transfer_fails(hub, device, monkeypatch):
+    hub.update_scalar('a', torch.tensor(2.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(deferred_scalars_hook, '_transfer', lambda values: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            hub.fetch()
+    assert as_lists(hub.get_scalar('a')) == [[2], [1]]
 
 
 def test_a_hub_of_another_class_is_left_alone():

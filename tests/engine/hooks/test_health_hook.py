@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -401,9 +402,30 @@ def test_a_validation_is_looked_at_before(tmp_path):
         runner.train()
     assert judged == [2]
     assert runner.model.calls == 4
-    # outside a training nothing is looked at
+
+
+def test_nothing_is_looked_at_after_a_training(tmp_path):
+    runner = build_runner(tmp_path)
+    runner.train()
     runner.model.first.weight.data.fill_(NAN)
-    HealthHook().before_val(runner)
+    runner.call_hook('before_val')
+
+
+def test_a_probe_is_looked_at_before(tmp_path):
+    class Probe(Hook):
+        def due(self, runner):
+            return self.every_n_train_iters(runner, 4)
+
+    runner = build_runner(
+        tmp_path,
+        dict(what='loss', at=3),
+        dict(look_every=100),
+        checkpoint=dict(interval=100, save_last=False),
+    )
+    runner.register_hook(Probe())
+    with pytest.raises(FloatingPointError, match='iteration 3: loss'):
+        runner.train()
+    assert runner.model.calls == 4
 
 
 def test_infinite_weights_are_never_written(tmp_path):
