@@ -28,9 +28,10 @@ class ForeachLARS(LARS):
     as BYOL and SimCLR use it.
 
     mmpretrain's reads both norms of each tensor, so the host waits for the
-    device twice a tensor; here it never does. The moves of a group are all
-    there at once, which takes the memory of its gradients. Arguments and
-    state are the same: a run can go on with either.
+    device twice a tensor; here it never does. With dampening, with Nesterov's
+    momentum or without any, the moves of a group are all there at once,
+    which takes the memory of its gradients. Arguments and state are the same:
+    a run can go on with either.
     """
 
     @torch.no_grad()
@@ -56,27 +57,49 @@ class ForeachLARS(LARS):
                 self._update(params, group)
         return loss
 
+    def _rates(
+        self, params: list[Tensor], grads: list[Tensor], group: dict
+    ) -> Tensor:
+        """Return the learning rate of each tensor."""
+        kind = params[0].new_empty(0)
+        if group.get('lars_exclude', False):
+            return kind.new_full((len(params),), group['lr'])
+        exact = torch.promote_types(kind.dtype, torch.float32)
+        p_norm, g_norm = (
+            torch.stack(torch._foreach_norm(tensors, 2, dtype=exact))
+            for tensors in (params, grads)
+        )
+        factor = group['eta'] * p_norm
+        factor = factor / (g_norm + group['weight_decay'] * p_norm + self.eps)
+        factor = torch.where((p_norm == 0) | (g_norm == 0), 1, factor)
+        return (group['lr'] * factor).to(kind.dtype)
+
     def _update(self, params: list[Tensor], group: dict) -> None:
         """Step tensors of one device and type."""
-        decay, momentum = group['weight_decay'], group['momentum']
         grads = [p.grad for p in params]
-        moves = torch._foreach_add(grads, params, alpha=decay)
-        if group.get('lars_exclude', False):
-            torch._foreach_mul_(moves, group['lr'])
-        else:
-            exact = torch.promote_types(params[0].dtype, torch.float32)
-            p_norm, g_norm = (
-                torch.stack(torch._foreach_norm(tensors, 2, dtype=exact))
-                for tensors in (params, grads)
-            )
-            factor = group['eta'] * p_norm
-            factor = factor / (g_norm + decay * p_norm + self.eps)
-            factor = torch.where((p_norm == 0) | (g_norm == 0), 1, factor)
-            rates = (group['lr'] * factor).to(params[0].dtype)
+        rates = self._rates(params, grads, group)
+        decay, momentum = group['weight_decay'], group['momentum']
+        if not momentum or group['dampening'] or group['nesterov']:
+            moves = torch._foreach_add(grads, params, alpha=decay)
             torch._foreach_mul_(moves, list(rates.unbind()))
-        if momentum:
-            moves = self._with_momentum(params, moves, group)
-        torch._foreach_sub_(params, moves)
+            if momentum:
+                moves = self._with_momentum(params, moves, group)
+            torch._foreach_sub_(params, moves)
+            return
+        # the usual case, without memory for the moves
+        buffers = []
+        for p in params:
+            state = self.state[p]
+            if 'momentum_buffer' not in state:
+                state['momentum_buffer'] = torch.zeros_like(p)
+            buffers.append(state['momentum_buffer'])
+        torch._foreach_mul_(buffers, momentum)
+        if decay:
+            torch._foreach_addcmul_(
+                buffers, params, list((decay * rates).unbind())
+            )
+        torch._foreach_addcmul_(buffers, grads, list(rates.unbind()))
+        torch._foreach_sub_(params, buffers)
 
     def _with_momentum(
         self, params: list[Tensor], moves: list[Tensor], group: dict
