@@ -117,9 +117,7 @@ def lars(device: str, depth: int = 50) -> Ways:
     )
 
 
-def sgd(device: str, depth: int = 50) -> Ways:
-    """Update of a ResNet by torch's SGD: as it comes, foreach, fused."""
-    kind = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)
+def _implementations(kind: partial, depth: int, device: str) -> Ways:
     return _updates(
         {
             'as it comes': kind,
@@ -129,20 +127,18 @@ def sgd(device: str, depth: int = 50) -> Ways:
         depth,
         device,
     )
+
+
+def sgd(device: str, depth: int = 50) -> Ways:
+    """Update of a ResNet by torch's SGD: as it comes, foreach, fused."""
+    kind = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4)
+    return _implementations(kind, depth, device)
 
 
 def adamw(device: str, depth: int = 50) -> Ways:
     """Update of a ResNet by torch's AdamW: as it comes, foreach, fused."""
     kind = partial(torch.optim.AdamW, lr=1e-3)
-    return _updates(
-        {
-            'as it comes': kind,
-            'foreach': partial(kind, foreach=True),
-            'fused': partial(kind, fused=True),
-        },
-        depth,
-        device,
-    )
+    return _implementations(kind, depth, device)
 
 
 def groups(device: str, depth: int = 50) -> Ways:

@@ -7,6 +7,8 @@ from mmpretrain.engine.optimizers.lars import LARS
 from mmpretrain.registry import OPTIMIZERS
 from torch import Tensor
 
+from .larc import alike
+
 
 @OPTIMIZERS.register_module()
 class ForeachLARS(LARS):
@@ -49,11 +51,7 @@ class ForeachLARS(LARS):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple, list[Tensor]] = {}
-            for p in group['params']:
-                if p.grad is not None:
-                    alike.setdefault((p.device, p.dtype), []).append(p)
-            for params in alike.values():
+            for params in alike(group['params']):
                 self._update(params, group)
         return loss
 

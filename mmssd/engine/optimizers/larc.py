@@ -19,6 +19,28 @@ def _check_options(options: dict) -> None:
         )
 
 
+def alike(params: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Return parameters with a gradient, by device and type.
+
+    Args:
+        params: of one group.
+
+    Raises:
+        RuntimeError: for a sparse gradient.
+    """
+    kinds: dict[tuple, list[Tensor]] = {}
+    for p in params:
+        if p.grad is None:
+            continue
+        if p.grad.is_sparse:
+            raise RuntimeError(
+                f'the gradient of a parameter of shape {tuple(p.shape)} is '
+                'sparse, which LARC and LARS do not take'
+            )
+        kinds.setdefault((p.device, p.dtype), []).append(p)
+    return list(kinds.values())
+
+
 @OPTIMIZERS.register_module()
 class LARC(Optimizer):
     r"""SGD with momentum on gradients rescaled tensor by tensor.
@@ -102,14 +124,7 @@ class LARC(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple, list[Tensor]] = {}
-            for p in group['params']:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise RuntimeError('LARC does not take sparse gradients')
-                alike.setdefault((p.device, p.dtype), []).append(p)
-            for params in alike.values():
+            for params in alike(group['params']):
                 self._update(params, group)
         return loss
 
