@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train with several processes, one per GPU, or on the CPU where there is none:
 #   tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# Environment: PORT (default: 29500, or a free one), NNODES, NODE_RANK,
-# MASTER_ADDR, for several machines; PYTHON (default: python).
+# Environment: PORT (default: a free one; 29500 for several machines), NNODES,
+# NODE_RANK, MASTER_ADDR, for several machines; PYTHON (default: python).
 set -euo pipefail
 
 if [ $# -lt 2 ]; then

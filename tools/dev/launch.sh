@@ -8,19 +8,15 @@ NODE_RANK=${NODE_RANK:-0}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 if [ -z "${PORT:-}" ]; then
     PORT=29500
-    # Several machines have to agree on the port; one alone takes any
+    # Several machines have to agree on the port; one alone takes a free one,
+    # which another run that starts at the same time is not given as well
     if [ "$NNODES" = 1 ]; then
         PORT=$("$PYTHON" - <<'EOF'
 import socket
 
-for port in (29500, 0):
-    with socket.socket() as server:
-        try:
-            server.bind(('127.0.0.1', port))
-        except OSError:
-            continue
-        print(server.getsockname()[1])
-        break
+with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    print(server.getsockname()[1])
 EOF
         )
     fi
