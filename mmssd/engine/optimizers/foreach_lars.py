@@ -1,6 +1,6 @@
 """mmpretrain's LARS without waiting for the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from mmpretrain.engine.optimizers.lars import LARS
@@ -18,23 +18,35 @@ class ForeachLARS(LARS):
     does not spare,
 
     .. math::
-        v \leftarrow \mu v + (1 - d)\,\gamma\,\eta\,
+        v \leftarrow \mu v + \gamma\,\eta\,
         \frac{\|p\|}{\|g\| + \lambda\|p\| + \epsilon}\,(g + \lambda p),
         \qquad p \leftarrow p - v
 
     with learning rate :math:`\gamma`, coefficient :math:`\eta`, weight decay
-    :math:`\lambda`, momentum :math:`\mu` and dampening d, which the first
-    step of a tensor does not have; where a norm is zero, or the tensor is
-    spared, the fraction and :math:`\eta` are one. `Large Batch Training of
-    Convolutional Networks <https://arxiv.org/abs/1708.03888>`_, algorithm 1,
-    as BYOL and SimCLR use it.
+    :math:`\lambda` and momentum :math:`\mu`; where a norm is zero, or the
+    tensor is spared, the fraction and :math:`\eta` are one. `Large Batch
+    Training of Convolutional Networks <https://arxiv.org/abs/1708.03888>`_,
+    algorithm 1, as BYOL and SimCLR use it.
 
     mmpretrain's reads both norms of each tensor, so the host waits for the
-    device twice a tensor; here it never does. With dampening, with Nesterov's
-    momentum or without any, the moves of a group are all there at once,
-    which takes the memory of its gradients. Arguments and state are the same:
-    a run can go on with either.
+    device twice a tensor; here it never does. Arguments and state are the
+    same, and a run can go on with either.
+
+    Raises:
+        ValueError: for dampening or Nesterov's momentum, which mmpretrain's
+            ``LARS`` has and this does not; or as there.
+        RuntimeError: in a step, for a sparse gradient.
     """
+
+    def __init__(self, params: Iterable, **kwargs) -> None:
+        super().__init__(params, **kwargs)
+        for group in self.param_groups:
+            for name in ('dampening', 'nesterov'):
+                if group[name]:
+                    raise ValueError(
+                        f'{name}={group[name]}: ForeachLARS has none; take '
+                        "type='LARS'"
+                    )
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Tensor | None:
@@ -76,46 +88,20 @@ class ForeachLARS(LARS):
         """Step tensors of one device and type."""
         grads = [p.grad for p in params]
         rates = self._rates(params, grads, group)
-        decay, momentum = group['weight_decay'], group['momentum']
-        if not momentum or group['dampening'] or group['nesterov']:
-            moves = torch._foreach_add(grads, params, alpha=decay)
-            torch._foreach_mul_(moves, list(rates.unbind()))
-            if momentum:
-                moves = self._with_momentum(params, moves, group)
-            torch._foreach_sub_(params, moves)
-            return
-        # the usual case, without memory for the moves
-        buffers = []
-        for p in params:
-            state = self.state[p]
-            if 'momentum_buffer' not in state:
-                state['momentum_buffer'] = torch.zeros_like(p)
-            buffers.append(state['momentum_buffer'])
-        torch._foreach_mul_(buffers, momentum)
-        if decay:
-            torch._foreach_addcmul_(
-                buffers, params, list((decay * rates).unbind())
-            )
-        torch._foreach_addcmul_(buffers, grads, list(rates.unbind()))
-        torch._foreach_sub_(params, buffers)
-
-    def _with_momentum(
-        self, params: list[Tensor], moves: list[Tensor], group: dict
-    ) -> list[Tensor]:
-        """Return the moves of the momentum buffers, which are updated."""
-        momentum, known, news = group['momentum'], [], []
-        buffers = []
-        for p, move in zip(params, moves, strict=True):
-            state = self.state[p]
-            if 'momentum_buffer' in state:
-                known.append(state['momentum_buffer'])
-                news.append(move)
-            else:
-                state['momentum_buffer'] = move
-            buffers.append(state['momentum_buffer'])
-        if known:
-            torch._foreach_mul_(known, momentum)
-            torch._foreach_add_(known, news, alpha=1 - group['dampening'])
-        if group['nesterov']:
-            return torch._foreach_add(moves, buffers, alpha=momentum)
-        return buffers
+        if group['momentum']:
+            steps, scale = [], 1.0
+            for p in params:
+                state = self.state[p]
+                if 'momentum_buffer' not in state:
+                    state['momentum_buffer'] = torch.zeros_like(p)
+                steps.append(state['momentum_buffer'])
+            torch._foreach_mul_(steps, group['momentum'])
+        else:
+            steps, scale = params, -1.0
+        # two products in place: a sum g + decay p would need its own memory
+        if group['weight_decay']:
+            decays = list((group['weight_decay'] * rates).unbind())
+            torch._foreach_addcmul_(steps, params, decays, scale)
+        torch._foreach_addcmul_(steps, grads, list(rates.unbind()), scale)
+        if group['momentum']:
+            torch._foreach_sub_(params, steps)
